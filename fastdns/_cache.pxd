@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+# _cache.pxd: the readers' side of the cache: bucket, entry, full key. SHM_LAYOUT
+# nogil, no allocation, no lock; safe beside one writer (_atomics.h).
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._shm cimport fd_bucket_t, fd_cache_header_t, fd_entry_t, fd_query_t
+
+ctypedef enum cache_rc:
+    CACHE_MISS = 0
+    CACHE_HIT = 1
+    CACHE_STALE = 2              # past its TTL, within stale_s; RFC 8767
+
+ctypedef enum open_rc:
+    OPEN_OK = 0
+    OPEN_NOT_A_CACHE = -1        # magic
+    OPEN_OTHER_LAYOUT = -2       # version or geometry checksum
+    OPEN_OTHER_SIZE = -3         # header and mapping differ
+    OPEN_OTHER_BOOT = -4         # its times mean another boot or time namespace
+
+# A process's view of a mapped cache segment.
+ctypedef struct cache_t:
+    uint8_t *base                # workers: mapped read-only
+    uint64_t size
+    uint64_t hash_key[2]
+    uint32_t shard_count
+    uint32_t shard_size          # octets
+    uint32_t bucket_count        # in a shard
+    uint32_t slots               # in a shard: bucket_count * FD_BUCKET_SLOTS
+
+# Where the parts of one answer stand: in a ring record, or in a reader's private copy.
+ctypedef struct answer_view:
+    const fd_entry_t *entry
+    const uint8_t *qname
+    const uint16_t *ttl_off
+    const uint8_t *records
+    uint32_t ttl_avail           # how many offsets, and how many octets of records, may be read:
+    uint32_t records_avail       # a reader for UDP copies no more than a reply can hold
+
+cdef open_rc cache_open(cache_t *cache, void *base, uint64_t size) noexcept nogil
+
+cdef inline uint8_t *cache_shard(const cache_t *cache, uint64_t key_hash) noexcept nogil:
+    return cache.base + 4096 + (key_hash & (cache.shard_count - 1)) * cache.shard_size
+
+cdef inline uint32_t hash_bucket(const cache_t *cache, uint64_t key_hash) noexcept nogil:
+    return <uint32_t>(key_hash >> 16) & (cache.bucket_count - 1)
+
+cdef inline uint16_t hash_tag(uint64_t key_hash) noexcept nogil:
+    cdef uint16_t tag = <uint16_t>(key_hash >> 48)
+    return tag if tag != 0 else 1
+
+# Ask the processor to load the bucket of `key_hash`; a batch does this for all its queries first.
+cdef void cache_prefetch(const cache_t *cache, uint64_t key_hash) noexcept nogil
+
+# Copy the answer to `query` into `scratch`.
+#   now_ms   CLOCK_BOOTTIME, read once a batch by the caller
+#   want     octets of records that a reply could hold; no more are copied
+#   scratch  caller's, FD_ENTRY_MAX octets, 8-aligned; undefined unless HIT or STALE
+#   view     filled for HIT and STALE; points into scratch
+#   slot     filled for HIT and STALE: number of the slot in the whole cache, for the hit figures
+#   counters the caller's block (retries and abandoned reads are counted there)
+cdef cache_rc cache_lookup(const cache_t *cache, const fd_query_t *query, uint64_t now_ms,
+                           uint32_t want, uint8_t *scratch, answer_view *view,
+                           uint32_t *slot, uint64_t *counters) noexcept nogil
+
+# The view of an entry that lies whole in memory that nobody changes (an answer record).
+# Returns False if `octets` is less than the entry says it is.
+cdef bint entry_view(const uint8_t *entry, uint32_t octets, answer_view *view) noexcept nogil

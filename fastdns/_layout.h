@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * _layout.h: every structure that lies in memory shared between processes. SHM_LAYOUT
+ * docs/shm-layout.md shows the same tables for people; tests/meta/test_layout.py compares them.
+ * A change here that moves a field needs a new FD_LAYOUT_VERSION.
+ *
+ * Segments (each a memfd of its own, mode 0600):
+ *   cache    header page, then the shards       coordinator writes, workers map it read-only
+ *   region   one a worker                       that worker and the coordinator write
+ *   post     the coordinator's own page(s)      coordinator and keeper write
+ *   board    the keeper's notes                 keeper writes, control and `fastdns stats` read
+ *   config   what control decided, sealed       nobody writes
+ * Offsets, never pointers. Times are CLOCK_BOOTTIME in ms unless a name says _s.
+ * Multi-octet fields are in host order but where "wire" is said.
+ */
+#ifndef FASTDNS_LAYOUT_H
+#define FASTDNS_LAYOUT_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "_counters.h"
+
+#define FD_LAYOUT_VERSION 1u
+#define FD_MAGIC_CACHE  0x3143534e44534146ull   /* "FASDNSC1" */
+#define FD_MAGIC_REGION 0x3152534e44534146ull
+#define FD_MAGIC_POST   0x3150534e44534146ull
+#define FD_MAGIC_BOARD  0x3142534e44534146ull
+#define FD_MAGIC_CONFIG 0x3147534e44534146ull
+
+#define FD_LINE 64u               /* octets in a cache line, and the alignment that parts get */
+#define FD_PAGE 4096u
+
+enum {
+    FD_MAX_WORKERS = 16,
+    FD_MAX_LISTENERS = 32,        /* addresses served */
+    FD_MAX_UPSTREAMS = 16,        /* CoreDNS takes 15 a forward */
+    FD_BATCH = 64,                /* datagrams in one recvmmsg */
+    FD_RX_BUFFER = 4096,          /* octets; the largest UDP query and reply */
+    FD_CONTROL_BUFFER = 64,       /* octets of ancillary data a datagram (pktinfo) */
+    FD_QNAME_MAX = 255,           /* RFC 1035 s2.3.4 */
+    FD_BUCKET_SLOTS = 10,
+    FD_UNIT = 16,                 /* octets; entries are placed and sized in units */
+};
+
+/* ------------------------------------------------------------------ cache segment ---- */
+
+/* Header, one page. Written by the keeper before anybody attaches, then only `generation`,
+ * by the coordinator that takes the cache over. */
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t shard_count;         /* power of two */
+    uint64_t total_size;          /* octets, header page included */
+    uint32_t shard_size;          /* octets, multiple of FD_PAGE */
+    uint32_t bucket_count;        /* in each shard, power of two */
+    uint64_t geometry_sum;        /* checksum over the fields above and the struct sizes */
+    uint64_t hash_key[2];         /* SipHash key, random, made with the cache */
+    uint8_t boot_id[16];          /* the boot whose CLOCK_BOOTTIME the entries mean */
+    uint64_t time_ns_inode;       /* /proc/self/ns/time */
+    uint8_t pad0[48];
+    uint64_t generation;          /* of the writer; it compares this before each store */
+    uint8_t pad1[56];
+} fd_cache_header_t;
+_Static_assert(offsetof(fd_cache_header_t, generation) == 2 * FD_LINE, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_cache_header_t) == 3 * FD_LINE, "SHM_LAYOUT");
+
+/* Index bucket, one cache line, never moves. `seq` is odd while the writer changes it or an
+ * entry that one of its slots points to. tag 0 is an empty slot. off and len in FD_UNITs, off
+ * from the start of the shard. A shard is bucket_count buckets, then entries. */
+typedef struct {
+    uint32_t seq;
+    uint16_t tag[FD_BUCKET_SLOTS];
+    uint16_t off[FD_BUCKET_SLOTS];
+    uint16_t len[FD_BUCKET_SLOTS];
+} fd_bucket_t;
+_Static_assert(sizeof(fd_bucket_t) == FD_LINE, "SHM_LAYOUT: a bucket is one line");
+
+enum {                            /* fd_entry_t.kind */
+    FD_ENTRY_POSITIVE = 1,
+    FD_ENTRY_NODATA = 2,
+    FD_ENTRY_NXDOMAIN = 3,
+    FD_ENTRY_FAILURE = 4,         /* upstream said SERVFAIL and the like; RFC 9520 */
+};
+enum {                            /* key flags */
+    FD_KEY_DO = 1,
+    FD_KEY_CD = 2,
+};
+
+/* An answer: header, then qname (lower case, wire, qname_len octets), zero octets up to an even
+ * offset, ttl_count TTL offsets (u16, from the start of the records, wire order of the records),
+ * zero octets up to a multiple of 8, then the records as they go on the wire: what follows the
+ * question in a reply, without OPT. Compression pointers in it count from the reply's start, so
+ * they hold for every reply to a question of this qname_len. The same structure lies in the
+ * cache and in answer records. */
+typedef struct {
+    uint64_t key_hash;
+    uint64_t stored_ms;           /* when the response arrived */
+    uint64_t stale_now_until_ms;  /* answered at once though stale until then; RFC 8767 s5; 0 = no */
+    uint64_t fingerprint;         /* of the block's text */
+    uint32_t slot_ref;            /* back reference: bucket * FD_BUCKET_SLOTS + slot */
+    uint32_t ttl_s;               /* lifetime from stored_ms */
+    uint32_t stale_s;             /* kept for stale use after that */
+    uint16_t group;
+    uint8_t variant;              /* 0, 4 or 6 */
+    uint8_t key_flags;
+    uint16_t qtype;
+    uint16_t qclass;
+    uint16_t block;               /* number of the server block and of the plugin that made it */
+    uint16_t plugin;
+    uint16_t msg_flags;           /* header's second 16 bits: AA TC RA AD rcode kept, the rest 0 */
+    uint16_t ancount;
+    uint16_t nscount;
+    uint16_t arcount;             /* without OPT */
+    uint16_t records_len;         /* octets */
+    uint16_t ttl_count;           /* ancount + nscount + arcount */
+    uint16_t plain_len;           /* octets of the whole message without compression, 65535 at most */
+    uint8_t qname_len;            /* octets, root label included, 1..255 */
+    uint8_t kind;
+    uint8_t ext_rcode;            /* upper 8 bits of an extended rcode; RFC 6891 s6.1.3 */
+    uint8_t pad[7];
+} fd_entry_t;
+_Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
+
+#define FD_ENTRY_QNAME_OFF ((uint32_t)sizeof(fd_entry_t))
+static inline uint32_t fd_entry_ttl_off(uint8_t qname_len) { return (FD_ENTRY_QNAME_OFF + qname_len + 1u) & ~1u; }
+static inline uint32_t fd_entry_records_off(uint8_t qname_len, uint16_t ttl_count)
+{
+    return (fd_entry_ttl_off(qname_len) + 2u * ttl_count + 7u) & ~7u;
+}
+static inline uint32_t fd_entry_size(uint8_t qname_len, uint16_t ttl_count, uint16_t records_len)
+{
+    return fd_entry_records_off(qname_len, ttl_count) + records_len;
+}
+/* Header 80 + qname 256 + 65535/11 TTL offsets + records, rounded up: the largest entry. */
+#define FD_ENTRY_MAX 77888u
+_Static_assert(80 + 256 + 2 * (65535 / 11) + 8 + 65535 <= FD_ENTRY_MAX, "an entry always fits its buffer");
+
+/* ---------------------------------------------------------------------------- rings ---- */
+
+/* Head and tail are free-running counters of octets; size is a power of two. Records are
+ * 8-aligned, never wrap, and begin with fd_record_t. One line each for what the consumer
+ * writes, what the producer writes, and the sleeping word (consumer) that the producer reads. */
+typedef struct {
+    uint32_t tail;                /* consumer */
+    uint8_t pad0[FD_LINE - 4];
+    uint32_t head;                /* producer */
+    uint32_t marked;              /* producer: counts records that found the ring full */
+    uint8_t pad1[FD_LINE - 8];
+    uint32_t sleeping;            /* consumer: 1 while it waits in the kernel */
+    uint8_t pad2[FD_LINE - 4];
+} fd_ring_t;
+_Static_assert(sizeof(fd_ring_t) == 3 * FD_LINE, "SHM_LAYOUT");
+
+enum {                            /* fd_record_t.kind */
+    FD_RECORD_SKIP = 1,           /* fills the end of the ring */
+    FD_RECORD_QUESTION = 2,
+    FD_RECORD_ANSWER = 3,         /* an fd_entry_t follows */
+    FD_RECORD_FAILURE = 4,        /* SERVFAIL with `ede`; nothing follows */
+    FD_RECORD_STALE_NOW = 5,      /* answer from the stale entry now; nothing follows */
+};
+
+typedef struct {
+    uint32_t len;                 /* octets, this header included, multiple of 8 */
+    uint8_t kind;
+    uint8_t flags;
+    uint16_t ede;                 /* RFC 8914 info code of a failure; FD_EDE_NONE = none */
+} fd_record_t;
+#define FD_EDE_NONE 0xffffu
+
+enum {                            /* fd_question_t.flags */
+    FD_Q_RD = 1,                  /* recursion desired */
+    FD_Q_ALONE = 2,               /* neither joined nor stored: RD=0, or a block asks for the client */
+    FD_Q_CLIENT = 4,              /* an fd_question_client_t follows the name */
+};
+
+/* A ticket is pending slot (low 32 bits) and its use count (high 32). */
+typedef struct {
+    fd_record_t record;
+    uint64_t ticket;
+    uint64_t key_hash;
+    uint16_t group;
+    uint8_t variant;
+    uint8_t key_flags;
+    uint16_t qtype;
+    uint16_t qclass;
+    uint32_t client_tag;
+    uint8_t qname_len;
+    uint8_t flags;
+    uint8_t pad[2];
+    /* qname, lower case, qname_len octets */
+} fd_question_t;
+_Static_assert(sizeof(fd_question_t) == 40, "SHM_LAYOUT");
+
+typedef struct {
+    fd_record_t record;
+    uint64_t ticket;
+    /* fd_entry_t for FD_RECORD_ANSWER */
+} fd_answer_t;
+_Static_assert(sizeof(fd_answer_t) == 16, "SHM_LAYOUT");
+
+/* ------------------------------------------------------------------- worker region ---- */
+
+/* What a process had in hand, and whom it suspects. `hash` 0 = nothing. Set before the work on
+ * an item starts, cleared when it is done; read by the successor (design "Deaths"). */
+typedef struct {
+    uint64_t hash;                /* of the packet, or the key hash */
+    uint32_t off;                 /* where its bytes lie in this segment */
+    uint32_t len;
+    uint64_t suspect;             /* what a predecessor died on, until it was done once */
+    uint32_t deaths;              /* on the suspect */
+    uint32_t pad;
+} fd_in_hand_t;
+_Static_assert(sizeof(fd_in_hand_t) == 32, "SHM_LAYOUT");
+
+typedef struct {                  /* one part of a segment */
+    uint32_t off;                 /* octets from the segment's start, FD_LINE-aligned */
+    uint32_t count;               /* octets for rings and pools, elements elsewhere */
+} fd_part_t;
+
+/* The first lines of the region, one writer each. */
+typedef struct {
+    /* written once, by the keeper */
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t index;
+    uint64_t total_size;
+    uint64_t geometry_sum;
+    fd_part_t questions;          /* ring data, worker to coordinator */
+    fd_part_t answers;            /* ring data, coordinator to worker */
+    fd_part_t pending;            /* fd_pending_t */
+    fd_part_t clients;            /* fd_client_t */
+    fd_part_t batch;              /* fd_batch_t, one */
+    fd_part_t hits;               /* uint16_t, one a slot of the cache */
+    fd_part_t tcp;                /* octets of the TCP pool */
+    uint8_t pad0[40];
+    /* keeper */
+    uint32_t stop;                /* 1: finish, hand over, leave */
+    uint32_t starts;              /* of this child so far */
+    uint8_t pad1[FD_LINE - 8];
+    /* worker */
+    uint64_t heartbeat;
+    uint32_t pid;
+    uint32_t serving;             /* 1 while it answers */
+    uint32_t pending_used;
+    uint32_t clients_used;
+    uint32_t tcp_connections;
+    uint32_t pad2;
+    fd_in_hand_t in_hand;
+    /* coordinator */
+    uint64_t coordinator_generation;
+    uint8_t pad3[FD_LINE - 8];
+    fd_ring_t question_ring;
+    fd_ring_t answer_ring;
+    uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];   /* worker */
+} fd_region_t;
+_Static_assert(offsetof(fd_region_t, stop) == 2 * FD_LINE, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_region_t, heartbeat) == 3 * FD_LINE, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_region_t, coordinator_generation) == 4 * FD_LINE, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_region_t, question_ring) == 5 * FD_LINE, "SHM_LAYOUT");
+
+enum {                            /* fd_pending_t.state */
+    FD_PENDING_FREE = 0,
+    FD_PENDING_ASKED = 1,         /* its question was put into the ring */
+    FD_PENDING_UNSENT = 2,        /* the ring was full */
+};
+
+/* A question that waits for the coordinator. The use count grows at each new use and goes on
+ * over deaths. Chains, free lists and the hash index are the worker's own memory, rebuilt from
+ * a scan of these facts. */
+typedef struct {
+    uint32_t state;               /* stored last when the slot is taken, first when it is freed */
+    uint32_t use;
+    uint64_t key_hash;
+    uint64_t asked_ms;            /* when first put */
+    uint16_t group;
+    uint8_t variant;
+    uint8_t key_flags;
+    uint16_t qtype;
+    uint16_t qclass;
+    uint8_t qname_len;
+    uint8_t flags;                /* FD_Q_* */
+    uint8_t pad[6];
+    uint8_t qname[FD_QNAME_MAX + 1];   /* lower case */
+} fd_pending_t;
+_Static_assert(sizeof(fd_pending_t) == 296, "SHM_LAYOUT");
+
+enum {                            /* fd_client_t.state */
+    FD_CLIENT_FREE = 0,
+    FD_CLIENT_UDP = 1,
+    FD_CLIENT_TCP = 2,
+};
+
+/* The address a datagram came to, for the reply's source (IP_PKTINFO, IPV6_PKTINFO). */
+typedef struct {
+    uint8_t address[16];          /* wire; IPv4 in the first 4 */
+    uint32_t ifindex;
+} fd_local_t;
+
+/* A client that waits on a pending question. */
+typedef struct {
+    uint32_t state;               /* stored last when taken, first when freed */
+    uint32_t pending;             /* slot of the question */
+    uint32_t use;                 /* of that slot: a client of an older use is void */
+    uint32_t connection_use;      /* TCP */
+    uint64_t arrived_ms;
+    struct sockaddr_in6 peer;     /* or a sockaddr_in at its start */
+    fd_local_t local;             /* wildcard listeners only */
+    uint16_t id;
+    uint16_t flags;               /* header's second 16 bits as the client sent them */
+    uint16_t udp_size;            /* largest reply the client takes; TCP: 65535 */
+    uint16_t connection;          /* TCP */
+    uint8_t listener;
+    uint8_t edns;                 /* fd_query_t.edns */
+    uint8_t pad[6];
+    uint8_t case_bits[32];        /* bit i: octet i of the qname came in upper case */
+} fd_client_t;
+_Static_assert(sizeof(fd_client_t) == 120, "SHM_LAYOUT");
+
+enum {                            /* fd_query_t.edns */
+    FD_EDNS_PRESENT = 1,
+    FD_EDNS_DO = 2,
+};
+
+/* A parsed query. Parsing fills it, composing a reply needs nothing else but the question's own
+ * octets at offset 12 of the packet. */
+typedef struct {
+    uint64_t key_hash;            /* over group, variant, qname, qtype, qclass, DO, CD */
+    uint16_t id;                  /* as on the wire, not swapped */
+    uint16_t flags;               /* header's second 16 bits, host order */
+    uint16_t qtype;
+    uint16_t qclass;
+    uint16_t udp_size;            /* octets; 512 without OPT, else OPT's, at least 512 */
+    uint16_t group;
+    uint8_t variant;
+    uint8_t key_flags;
+    uint8_t edns;
+    uint8_t qname_len;
+    uint8_t qname[FD_QNAME_MAX + 1];   /* lower case, zero octets up to a multiple of 8 */
+} fd_query_t;
+_Static_assert(sizeof(fd_query_t) == 280, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_query_t, qname) % 8 == 0, "the hash reads the name by words");
+
+enum {                            /* fd_batch_t.status */
+    FD_RX_RECEIVED = 0,
+    FD_RX_PARSED = 1,             /* its fd_query_t is whole; the packet past the question may be not */
+    FD_RX_REPLY = 2,              /* the reply stands in the buffer, its length in the iovec */
+    FD_RX_DONE = 3,               /* chained to a pending question, or dropped */
+};
+
+/* One batch of received datagrams. `count` says how many a dead worker had in hand: set to
+ * FD_BATCH with all msg_len 0 before recvmmsg, to the number received after it, to 0 when all
+ * replies were sent. Pointers inside are the writing process's; a successor sets them anew. */
+typedef struct {
+    uint32_t count;
+    uint32_t listener;
+    uint8_t pad0[FD_LINE - 8];
+    uint8_t status[FD_BATCH];
+    struct mmsghdr messages[FD_BATCH];
+    struct iovec vectors[FD_BATCH];
+    struct sockaddr_in6 peers[FD_BATCH];
+    uint8_t control[FD_BATCH][FD_CONTROL_BUFFER];
+    fd_query_t queries[FD_BATCH];
+    uint8_t buffers[FD_BATCH][FD_RX_BUFFER];
+} fd_batch_t;
+_Static_assert(offsetof(fd_batch_t, buffers) % 8 == 0, "SHM_LAYOUT");
+
+/* ------------------------------------------------------------ coordinator's segment ---- */
+
+enum { FD_QUARANTINE = 16 };
+
+typedef struct {
+    uint64_t key_hash;            /* 0 = free */
+    uint64_t until_ms;
+} fd_quarantine_t;
+
+typedef struct {
+    uint64_t magic;               /* keeper, once */
+    uint32_t layout_version;
+    uint32_t pad0;
+    uint64_t total_size;
+    uint8_t pad1[FD_LINE - 24];
+    uint32_t stop;                /* keeper */
+    uint32_t starts;
+    uint8_t pad2[FD_LINE - 8];
+    uint64_t heartbeat;           /* coordinator, all that follows */
+    uint64_t thread_heartbeat;    /* its Python thread, read by the loop (later) */
+    uint64_t generation;
+    uint32_t pid;
+    uint32_t serving;
+    uint32_t inflight_used;
+    uint32_t pad3;
+    uint64_t entries;             /* in the cache, all shards */
+    uint64_t entry_octets;
+    uint8_t pad4[8];
+    fd_in_hand_t in_hand;
+    uint8_t in_hand_qname[FD_QNAME_MAX + 1];
+    fd_quarantine_t quarantine[FD_QUARANTINE];
+    uint8_t pad5[32];
+    uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
+} fd_post_t;
+_Static_assert(offsetof(fd_post_t, stop) == FD_LINE, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_post_t, heartbeat) == 2 * FD_LINE, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_post_t, counters) % FD_LINE == 0, "SHM_LAYOUT");
+
+/* ------------------------------------------------------------------- keeper's board ---- */
+
+enum {                            /* fd_child_t.role */
+    FD_ROLE_CONTROL = 1,
+    FD_ROLE_COORDINATOR = 2,
+    FD_ROLE_WORKER = 3,
+};
+enum {                            /* fd_child_t.state */
+    FD_CHILD_NONE = 0,
+    FD_CHILD_RUNNING = 1,
+    FD_CHILD_WAITING = 2,         /* dead, back-off before the next start */
+    FD_CHILD_STOPPED = 3,         /* left by stop word */
+};
+
+typedef struct {
+    uint32_t role;
+    uint32_t index;               /* of a worker */
+    uint32_t state;
+    uint32_t pid;
+    uint32_t restarts;            /* deaths that were followed by a start */
+    uint32_t stuck;               /* times it was killed because its heartbeat stood still */
+    uint64_t started_ms;
+    uint64_t died_ms;             /* last death */
+    int32_t last_status;          /* wait status of the last death */
+    uint32_t pad[5];
+} fd_child_t;
+_Static_assert(sizeof(fd_child_t) == FD_LINE, "SHM_LAYOUT");
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t child_count;
+    uint64_t started_ms;
+    uint32_t keeper_pid;
+    uint32_t worker_count;
+    uint64_t ticks;               /* the keeper's own, of 100 ms */
+    uint64_t late_ticks;
+    uint8_t pad[16];
+    fd_child_t children[FD_MAX_WORKERS + 2];   /* control, coordinator, workers */
+} fd_board_t;
+_Static_assert(offsetof(fd_board_t, children) == FD_LINE, "SHM_LAYOUT");
+
+/* --------------------------------------------------------------------------- config ---- */
+
+typedef struct {
+    struct sockaddr_in6 address;  /* or a sockaddr_in at its start */
+    uint16_t group;               /* the set of blocks that listen here */
+    uint8_t wildcard;             /* replies need the address asked */
+    uint8_t pad;
+} fd_listener_t;
+_Static_assert(sizeof(fd_listener_t) == 32, "SHM_LAYOUT");
+
+typedef struct {
+    struct sockaddr_in6 address;
+    uint8_t force_tcp;
+    uint8_t pad[3];
+} fd_upstream_t;
+_Static_assert(sizeof(fd_upstream_t) == 32, "SHM_LAYOUT");
+
+/* What a block's text says about answers. One implicit block today; the Corefile makes more. */
+typedef struct {
+    uint64_t fingerprint;
+    uint16_t number;
+    uint8_t caching;              /* 0: joined and handed on, never stored */
+    uint8_t uniform_ttl;          /* one TTL for all records of a reply, AA=1 (a block with `cache`) */
+    uint32_t ttl_min_s;
+    uint32_t ttl_max_s;
+    uint32_t negative_min_s;
+    uint32_t negative_max_s;
+    uint32_t failure_s;           /* RFC 9520 */
+    uint32_t stale_s;             /* 0: expired entries are of no use */
+    uint16_t first_upstream;
+    uint16_t upstream_count;
+} fd_block_t;
+_Static_assert(sizeof(fd_block_t) == 40, "SHM_LAYOUT");
+
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t number;              /* of this configuration, growing */
+    uint32_t worker_count;
+    uint32_t listener_count;
+    uint32_t upstream_count;
+    uint32_t tcp_connections;     /* a worker */
+    uint32_t tcp_first_ms;        /* the first query of a connection must come within this */
+    uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
+    uint32_t tcp_slow_ms;         /* a reply that is not read, a query that is not finished */
+    uint32_t edns_max;            /* octets; the largest UDP reply */
+    uint32_t client_deadline_ms;  /* SERVFAIL after this */
+    uint32_t question_deadline_ms;/* the coordinator's, for all attempts of one question */
+    uint32_t retry_floor_ms;      /* least silence before a question is asked again */
+    uint32_t worker_uid, coordinator_uid, drop_gid;   /* 0: stay as we are */
+    fd_block_t block;
+    fd_listener_t listeners[FD_MAX_LISTENERS];
+    fd_upstream_t upstreams[FD_MAX_UPSTREAMS];
+} fd_config_t;
+
+/* ------------------------------------------------------------------------- helpers ---- */
+
+static inline void *fd_at(const void *segment, uint64_t off) { return (char *)(uintptr_t)segment + off; }
+
+#endif

@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+# _shm.pxd: cimport face of _layout.h, _atomics.h and _counters.h; no code. SHM_LAYOUT
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned short sa_family_t
+    struct sockaddr:
+        sa_family_t sa_family
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        uint8_t s6_addr[16]
+    struct sockaddr_in:
+        sa_family_t sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        sa_family_t sin6_family
+        uint16_t sin6_port
+        uint32_t sin6_flowinfo
+        in6_addr sin6_addr
+        uint32_t sin6_scope_id
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct mmsghdr:
+        msghdr msg_hdr
+        unsigned int msg_len
+
+cdef extern from "_atomics.h" nogil:
+    uint16_t fd_load16(const void *p) noexcept
+    uint32_t fd_load32(const void *p) noexcept
+    uint64_t fd_load64(const void *p) noexcept
+    void fd_store16(void *p, uint16_t v) noexcept
+    void fd_store32(void *p, uint32_t v) noexcept
+    void fd_store64(void *p, uint64_t v) noexcept
+    void fd_count(uint64_t *p, uint64_t n) noexcept
+    uint32_t fd_acquire32(const void *p) noexcept
+    void fd_release32(void *p, uint32_t v) noexcept
+    uint64_t fd_acquire64(const void *p) noexcept
+    void fd_release64(void *p, uint64_t v) noexcept
+    uint32_t fd_seq_begin(const uint32_t *seq) noexcept
+    bint fd_seq_same(const uint32_t *seq, uint32_t begun) noexcept
+    void fd_seq_open(uint32_t *seq) noexcept
+    void fd_seq_close(uint32_t *seq) noexcept
+    void fd_copy_out(void *to, const void *from_, size_t n) noexcept
+    void fd_copy_in(void *to, const void *from_, size_t n) noexcept
+    void fd_announce_sleep(uint32_t *sleeping) noexcept
+    bint fd_must_wake(const uint32_t *sleeping) noexcept
+
+cdef extern from "_layout.h" nogil:
+    enum:
+        FD_LAYOUT_VERSION
+        FD_LINE
+        FD_PAGE
+        FD_MAX_WORKERS
+        FD_MAX_LISTENERS
+        FD_MAX_UPSTREAMS
+        FD_BATCH
+        FD_RX_BUFFER
+        FD_CONTROL_BUFFER
+        FD_QNAME_MAX
+        FD_BUCKET_SLOTS
+        FD_UNIT
+        FD_ENTRY_MAX
+        FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
+        FD_KEY_DO, FD_KEY_CD
+        FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
+        FD_EDE_NONE
+        FD_Q_RD, FD_Q_ALONE, FD_Q_CLIENT
+        FD_PENDING_FREE, FD_PENDING_ASKED, FD_PENDING_UNSENT
+        FD_CLIENT_FREE, FD_CLIENT_UDP, FD_CLIENT_TCP
+        FD_EDNS_PRESENT, FD_EDNS_DO
+        FD_RX_RECEIVED, FD_RX_PARSED, FD_RX_REPLY, FD_RX_DONE
+        FD_QUARANTINE
+        FD_ROLE_CONTROL, FD_ROLE_COORDINATOR, FD_ROLE_WORKER
+        FD_CHILD_NONE, FD_CHILD_RUNNING, FD_CHILD_WAITING, FD_CHILD_STOPPED
+    const uint64_t FD_MAGIC_CACHE
+    const uint64_t FD_MAGIC_REGION
+    const uint64_t FD_MAGIC_POST
+    const uint64_t FD_MAGIC_BOARD
+    const uint64_t FD_MAGIC_CONFIG
+
+    ctypedef struct fd_cache_header_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t shard_count
+        uint64_t total_size
+        uint32_t shard_size
+        uint32_t bucket_count
+        uint64_t geometry_sum
+        uint64_t hash_key[2]
+        uint8_t boot_id[16]
+        uint64_t time_ns_inode
+        uint64_t generation
+
+    ctypedef struct fd_bucket_t:
+        uint32_t seq
+        uint16_t tag[10]
+        uint16_t off[10]
+        uint16_t len[10]
+
+    ctypedef struct fd_entry_t:
+        uint64_t key_hash
+        uint64_t stored_ms
+        uint64_t stale_now_until_ms
+        uint64_t fingerprint
+        uint32_t slot_ref
+        uint32_t ttl_s
+        uint32_t stale_s
+        uint16_t group
+        uint8_t variant
+        uint8_t key_flags
+        uint16_t qtype
+        uint16_t qclass
+        uint16_t block
+        uint16_t plugin
+        uint16_t msg_flags
+        uint16_t ancount
+        uint16_t nscount
+        uint16_t arcount
+        uint16_t records_len
+        uint16_t ttl_count
+        uint16_t plain_len
+        uint8_t qname_len
+        uint8_t kind
+        uint8_t ext_rcode
+
+    const uint32_t FD_ENTRY_QNAME_OFF
+    uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
+    uint32_t fd_entry_records_off(uint8_t qname_len, uint16_t ttl_count) noexcept
+    uint32_t fd_entry_size(uint8_t qname_len, uint16_t ttl_count, uint16_t records_len) noexcept
+
+    ctypedef struct fd_ring_t:
+        uint32_t tail
+        uint32_t head
+        uint32_t marked
+        uint32_t sleeping
+
+    ctypedef struct fd_record_t:
+        uint32_t len
+        uint8_t kind
+        uint8_t flags
+        uint16_t ede
+
+    ctypedef struct fd_question_t:
+        fd_record_t record
+        uint64_t ticket
+        uint64_t key_hash
+        uint16_t group
+        uint8_t variant
+        uint8_t key_flags
+        uint16_t qtype
+        uint16_t qclass
+        uint32_t client_tag
+        uint8_t qname_len
+        uint8_t flags
+
+    ctypedef struct fd_answer_t:
+        fd_record_t record
+        uint64_t ticket
+
+    ctypedef struct fd_in_hand_t:
+        uint64_t hash
+        uint32_t off
+        uint32_t len
+        uint64_t suspect
+        uint32_t deaths
+
+    ctypedef struct fd_part_t:
+        uint32_t off
+        uint32_t count
+
+    ctypedef struct fd_region_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t index
+        uint64_t total_size
+        uint64_t geometry_sum
+        fd_part_t questions
+        fd_part_t answers
+        fd_part_t pending
+        fd_part_t clients
+        fd_part_t batch
+        fd_part_t hits
+        fd_part_t tcp
+        uint32_t stop
+        uint32_t starts
+        uint64_t heartbeat
+        uint32_t pid
+        uint32_t serving
+        uint32_t pending_used
+        uint32_t clients_used
+        uint32_t tcp_connections
+        fd_in_hand_t in_hand
+        uint64_t coordinator_generation
+        fd_ring_t question_ring
+        fd_ring_t answer_ring
+        uint64_t counters[1]
+
+    ctypedef struct fd_pending_t:
+        uint32_t state
+        uint32_t use
+        uint64_t key_hash
+        uint64_t asked_ms
+        uint16_t group
+        uint8_t variant
+        uint8_t key_flags
+        uint16_t qtype
+        uint16_t qclass
+        uint8_t qname_len
+        uint8_t flags
+        uint8_t qname[256]
+
+    ctypedef struct fd_local_t:
+        uint8_t address[16]
+        uint32_t ifindex
+
+    ctypedef struct fd_client_t:
+        uint32_t state
+        uint32_t pending
+        uint32_t use
+        uint32_t connection_use
+        uint64_t arrived_ms
+        sockaddr_in6 peer
+        fd_local_t local
+        uint16_t id
+        uint16_t flags
+        uint16_t udp_size
+        uint16_t connection
+        uint8_t listener
+        uint8_t edns
+        uint8_t case_bits[32]
+
+    ctypedef struct fd_query_t:
+        uint64_t key_hash
+        uint16_t id
+        uint16_t flags
+        uint16_t qtype
+        uint16_t qclass
+        uint16_t udp_size
+        uint16_t group
+        uint8_t variant
+        uint8_t key_flags
+        uint8_t edns
+        uint8_t qname_len
+        uint8_t qname[256]
+
+    ctypedef struct fd_batch_t:
+        uint32_t count
+        uint32_t listener
+        uint8_t status[64]
+        mmsghdr messages[64]
+        iovec vectors[64]
+        sockaddr_in6 peers[64]
+        uint8_t control[64][64]
+        fd_query_t queries[64]
+        uint8_t buffers[64][4096]
+
+    ctypedef struct fd_quarantine_t:
+        uint64_t key_hash
+        uint64_t until_ms
+
+    ctypedef struct fd_post_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint64_t total_size
+        uint32_t stop
+        uint32_t starts
+        uint64_t heartbeat
+        uint64_t thread_heartbeat
+        uint64_t generation
+        uint32_t pid
+        uint32_t serving
+        uint32_t inflight_used
+        uint64_t entries
+        uint64_t entry_octets
+        fd_in_hand_t in_hand
+        uint8_t in_hand_qname[256]
+        fd_quarantine_t quarantine[16]
+        uint64_t counters[1]
+
+    ctypedef struct fd_child_t:
+        uint32_t role
+        uint32_t index
+        uint32_t state
+        uint32_t pid
+        uint32_t restarts
+        uint32_t stuck
+        uint64_t started_ms
+        uint64_t died_ms
+        int32_t last_status
+
+    ctypedef struct fd_board_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t child_count
+        uint64_t started_ms
+        uint32_t keeper_pid
+        uint32_t worker_count
+        uint64_t ticks
+        uint64_t late_ticks
+        fd_child_t children[18]
+
+    ctypedef struct fd_listener_t:
+        sockaddr_in6 address
+        uint16_t group
+        uint8_t wildcard
+
+    ctypedef struct fd_upstream_t:
+        sockaddr_in6 address
+        uint8_t force_tcp
+
+    ctypedef struct fd_block_t:
+        uint64_t fingerprint
+        uint16_t number
+        uint8_t caching
+        uint8_t uniform_ttl
+        uint32_t ttl_min_s
+        uint32_t ttl_max_s
+        uint32_t negative_min_s
+        uint32_t negative_max_s
+        uint32_t failure_s
+        uint32_t stale_s
+        uint16_t first_upstream
+        uint16_t upstream_count
+
+    ctypedef struct fd_config_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t number
+        uint32_t worker_count
+        uint32_t listener_count
+        uint32_t upstream_count
+        uint32_t tcp_connections
+        uint32_t tcp_first_ms
+        uint32_t tcp_idle_ms
+        uint32_t tcp_slow_ms
+        uint32_t edns_max
+        uint32_t client_deadline_ms
+        uint32_t question_deadline_ms
+        uint32_t retry_floor_ms
+        uint32_t worker_uid
+        uint32_t coordinator_uid
+        uint32_t drop_gid
+        fd_block_t block
+        fd_listener_t listeners[32]
+        fd_upstream_t upstreams[16]
+
+    void *fd_at(const void *segment, uint64_t off) noexcept

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# _store.pxd: the only writer of the cache. Coordinator's loop: nogil; memory is taken once, at attach.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._cache cimport cache_t
+from fastdns._shm cimport fd_entry_t, fd_post_t
+
+ctypedef enum store_rc:
+    STORE_OK = 0
+    STORE_NOT_WRITER = 1         # the header holds another generation: this process stores no more
+    STORE_TOO_LARGE = 2          # over 4 KiB and over that class's quota of a quarter of the shard
+    STORE_KEPT_BETTER = 3        # a usable positive answer is never replaced by a failure
+
+cdef struct store_t
+
+# Take the cache over: scan it (every length, offset, back reference; odd buckets emptied), build
+# the private state, write `generation` to the header.
+#   hits      one array of hit figures a worker, NULL where there is none
+#   post      figures (entries, octets) and counters go there
+#   returns   NULL when memory is short
+cdef store_t *store_attach(cache_t *cache, const uint16_t **hits, uint32_t worker_count,
+                           fd_post_t *post, uint64_t generation, uint64_t now_ms) noexcept nogil
+
+# Store a whole entry (slot_ref is filled in here), replacing one of the same key.
+cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms) noexcept nogil
+
+# The stored entry with this key, or NULL; valid until the next store_* call.
+cdef const fd_entry_t *store_find(store_t *store, const fd_entry_t *key) noexcept nogil
+
+# A bounded piece of upkeep: drop what is past its TTL and its stale time. Returns entries dropped.
+cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil
+
+cdef void store_close(store_t *store) noexcept nogil
