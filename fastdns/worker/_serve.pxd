@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# _serve.pxd: one query, from parsed to answered or chained; the same for UDP and TCP. nogil.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from fastdns._shm cimport fd_client_t, fd_query_t
+from fastdns.worker._state cimport worker_t
+
+# Where a query came from, for the reply that comes later. A client place is made from it only
+# when the question has to wait.
+ctypedef struct origin_t:
+    uint32_t state               # FD_CLIENT_UDP or FD_CLIENT_TCP
+    uint8_t listener
+    uint16_t connection          # TCP: index and use count of the connection
+    uint32_t connection_use
+    const void *peer             # UDP: sockaddr_in or sockaddr_in6
+    const void *control          # UDP on a wildcard listener: the ancillary data received
+    uint32_t control_len
+
+# Parse a message that came over TCP and answer it.
+#   out       at least 65535 octets, not overlapping msg
+#   returns   > 0: the reply's length in out; 0: nothing to send now (it waits, or was dropped)
+# Replies for queries that wait come later through tcp_reply.
+cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
+                        const origin_t *origin, uint8_t *out) noexcept nogil
+
+# Answer a parsed query from the cache, or chain it to a pending question.
+#   out       the client's question stands at its offset 12 (UDP: the packet itself)
+#   limit     octets that the reply may have
+cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8_t *question,
+                          const origin_t *origin, uint8_t *out, uint32_t limit) noexcept nogil
