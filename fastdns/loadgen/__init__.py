@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native load generator: DNS over UDP, faster on one core than any server on another.
 
-``run(LoadSpec(...))`` loads a server from this process and thread; ``run_process`` does it from a process of its own, on the
-cores that it is told, which is what a measurement wants. ``python -m fastdns.loadgen --help`` is that process.
+``run(LoadSpec(...))`` loads a server from this process and thread; ``run_process`` does it from a process of its own,
+on the cores that it is told, which is what a measurement wants. ``python -m fastdns.loadgen --help`` is that process.
 """
 
 import random

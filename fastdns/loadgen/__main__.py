@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--names", type=Path, metavar="FILE", help="names from a file, 'name [type]' a line")
     what.add_argument("--numbered", type=int, metavar="N", help="N numbered names under --suffix")
     what.add_argument("--unique", metavar="SUFFIX", help="only names never asked before, under SUFFIX")
-    what.add_argument("--spec", metavar="FILE", help="a whole LoadSpec as JSON ('-': standard input); other options are ignored")
+    what.add_argument(
+        "--spec", metavar="FILE", help="a whole LoadSpec as JSON ('-': standard input); other options are ignored"
+    )
     parser.add_argument("--suffix", default="hits.test", help="of the numbered names (%(default)s)")
     parser.add_argument("--qtype", default="A", help="of the unique names (%(default)s)")
     parser.add_argument("--order", choices=("sequential", "random"), default="sequential")

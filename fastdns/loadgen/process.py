@@ -48,9 +48,6 @@ def finish_process(process: "subprocess.Popen[str]", timeout_s: float) -> LoadRe
 
 def run_process(spec: LoadSpec, cpus: Iterable[int] | None = None) -> LoadResult:
     """run(spec), but outside this process and its interpreter, on `cpus` only when they are given."""
-    if spec.seconds is not None:
-        bound = spec.seconds
-    else:
-        # A count alone: at its rate, else at a pace no server undercuts, with every window's last query timing out.
-        bound = (spec.count or 0) / (spec.rate or 100.0)
+    # A count alone: at its rate, else at a pace that no server undercuts.
+    bound = spec.seconds if spec.seconds is not None else (spec.count or 0) / (spec.rate or 100.0)
     return finish_process(start_process(spec, cpus), bound + spec.timeout_s + _START_S)
