@@ -3,15 +3,33 @@
 # nogil; all memory is taken at open, message buffers from the pool in the worker's region.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns.worker._serve cimport origin_t
 from fastdns.worker._state cimport tcp_t, worker_t
 
-# Take the connection table and put the listeners into the worker's epoll. NULL: no memory.
-cdef tcp_t *tcp_open(worker_t *worker) noexcept nogil
+# What answers one message: serve_tcp (_serve.pxd has its terms). Given at open, so that this
+# module stands below _serve and the tests can put a function of their own here.
+ctypedef uint32_t (*tcp_serve_t)(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
+                                 const origin_t *origin, uint8_t *out) noexcept nogil
 
-# An epoll event of kind EVENT_TCP_LISTENER or EVENT_TCP_CONNECTION.
+# Take the connection table, bind the pool to region.tcp and put the listeners into the worker's
+# epoll. NULL: no memory, or a region too small. Nothing is allocated after this.
+cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil
+
+# Close all connections and give the memory back.
+cdef void tcp_close(worker_t *worker) noexcept nogil
+
+# An epoll event of kind EVENT_TCP_LISTENER or EVENT_TCP_CONNECTION; `data` as epoll gave it (a
+# connection's low 32 bits are its index and 16 bits of its use count).
 cdef void tcp_event(worker_t *worker, uint64_t data, uint32_t events) noexcept nogil
 
-# Send a reply whose query had to wait. `message` points at 2 free octets before the DNS message
+# A client place was taken for a query of this connection: the connection is not idle until one
+# tcp_reply or tcp_forget has followed for each call.
+cdef void tcp_waits(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil
+
+# That place was given up without a reply.
+cdef void tcp_forget(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil
+
+# Send a reply whose query had to wait. `prefixed` points at 2 free octets before the DNS message
 # (the length prefix goes there). A connection that has gone (other use count) is no error.
 cdef void tcp_reply(worker_t *worker, uint16_t connection, uint32_t connection_use,
                     uint8_t *prefixed, uint32_t message_len) noexcept nogil
