@@ -2,16 +2,20 @@
 """The compiled modules: one list of extensions, one dict of Cython directives.
 
 ``FASTDNS_DEBUG=1`` builds with bounds checks, assertions and the crash question that
-the fault tests ask for (docs/development.md).
+the fault tests ask for, beside the release build, never in place (``make debug``).
 """
 
 import os
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("FASTDNS_DEBUG") == "1"
+IN_PLACE = "--inplace" in sys.argv or "editable_wheel" in sys.argv
+if DEBUG and IN_PLACE:
+    sys.exit("setup.py: a debug build in place would pass for a release build; see `make debug`")
 
 DIRECTIVES: dict[str, object] = {
     "language_level": 3,
@@ -28,8 +32,11 @@ if DEBUG:
     CFLAGS += ["-O1", "-g"]
     MACROS.append(("FASTDNS_DEBUG", "1"))
 
-# Every .pyx under fastdns/ is an extension of its own; _testing.pyx is built but not put in wheels.
+# Every .pyx under fastdns/ is an extension of its own. The wrappers of fastdns/_testing are for
+# work on fastdns itself: a wheel goes without.
 MODULES = sorted(str(path) for path in Path("fastdns").rglob("*.pyx"))
+if not (DEBUG or IN_PLACE or os.environ.get("FASTDNS_TESTING") == "1"):
+    MODULES = [path for path in MODULES if not path.startswith("fastdns/_testing/")]
 
 EXTENSIONS = [
     Extension(
@@ -49,5 +56,6 @@ setup(
         compiler_directives=DIRECTIVES,
         nthreads=os.cpu_count() or 1,
         build_dir=f"build/cython{'-debug' if DEBUG else ''}",
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For all tests: a missing peer is a skip (a failure where nothing may be missing), hypothesis profiles, the debug build."""
+
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.counts import count
+
+ROOT = Path(__file__).parents[1]
+
+hypothesis.settings.register_profile(
+    "fastdns",
+    max_examples=count("hypothesis_examples"),
+    deadline=None,  # a noisy machine is no failure; pytest-timeout bounds the whole
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("fastdns")
+
+
+def may_miss() -> bool:
+    """Whether a test may be skipped for want of a program (CI sets FASTDNS_REQUIRE_PEERS: there none may)."""
+    return not os.environ.get("FASTDNS_REQUIRE_PEERS")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """PeerMissing skips the test; where nothing may be missing, every skip that names a need fails."""
+    report = yield
+    error = call.excinfo
+    if error is None:
+        return report
+    if error.typename == "PeerMissing" and may_miss():
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: needs {error.value}")
+    elif report.skipped and "needs " in str(error.value) and not may_miss():
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped ({error.value}), and FASTDNS_REQUIRE_PEERS is set"
+    return report
+
+
+@pytest.fixture(scope="session")
+def debug_build() -> dict[str, str]:
+    """Environment in which `sys.executable -P -m fastdns` is the debug build of `make debug`."""
+    lib = ROOT / "build" / "debug" / "lib"
+    if not (lib / "fastdns" / "__init__.py").exists():
+        pytest.skip(f"needs the debug build: make debug (of {sys.executable})")
+    return {**os.environ, "PYTHONPATH": str(lib)}

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of each heavy check runs: the bounded count, and the full one of ``make full-...`` (FASTDNS_FULL=1).
+
+The one table; a test asks ``count("writer_kills")``, a makefile ``python -m tests.counts fuzz_packets``.
+"""
+
+import os
+import sys
+from typing import Final
+
+# name: (bounded, full)
+COUNTS: Final = {
+    "child_kills": (6, 60),  # of each role, under 20,000 queries/s
+    "flood_packets": (200_000, 5_000_000),  # random packets at a running server
+    "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
+    "hypothesis_examples": (100, 5_000),  # of each property
+    "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
+    "writer_kills": (60, 1_000),
+}
+
+
+def is_full() -> bool:
+    """Whether the full counts were asked for."""
+    return os.environ.get("FASTDNS_FULL") == "1"
+
+
+def count(name: str) -> int:
+    """The count of `name` in force; KeyError for a name that isn't in the table."""
+    return COUNTS[name][is_full()]
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        print(count(argument))
