@@ -29,3 +29,6 @@ cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
 #   limit     octets that the reply may have
 cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin, uint8_t *out, uint32_t limit) noexcept nogil
+
+# Count an rcode of our own by its name.
+cdef void count_error(worker_t *worker, int rcode) noexcept nogil

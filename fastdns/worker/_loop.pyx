@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's loop: datagrams and connections in, answers from the cache or the coordinator out.
+
+One round: wait for the kernel (not at all while there is work), serve each ready socket a bounded
+share, take the coordinator's answers, keep deadlines. The loop holds no lock, allocates nothing and
+never takes the GIL; it ends when the keeper writes a stop word into the worker's region.
+"""
+
+import os
+
+from libc.errno cimport errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport aligned_alloc, free
+from libc.string cimport memset, strerror
+
+from fastdns._cache cimport OPEN_OK, cache_open, open_rc
+from fastdns._ring cimport ring_empty, ring_next, ring_open, ring_release
+from fastdns._segments cimport boottime_ms, config_check, map_segment, region_check
+from fastdns._shm cimport (
+    FD_BATCH,
+    FD_ENTRY_MAX,
+    FD_RECORD_ANSWER,
+    FD_RX_BUFFER,
+    fd_announce_sleep,
+    fd_answer_t,
+    fd_at,
+    fd_batch_t,
+    fd_entry_t,
+    fd_load32,
+    fd_load64,
+    fd_record_t,
+    fd_store32,
+    fd_store64,
+)
+from fastdns._stats cimport FD_C_wakeups, bump
+from fastdns._sys cimport (
+    EPOLL_CLOEXEC,
+    EPOLLET,
+    EPOLLIN,
+    epoll_create1,
+    epoll_event,
+    epoll_wait,
+    ring_eventfd,
+    watch,
+)
+from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
+from fastdns.worker._pending cimport pending_answer, pending_open, pending_tick, pending_used
+from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
+from fastdns.worker._tcp cimport tcp_drain, tcp_event, tcp_open, tcp_tick
+from fastdns.worker._udp cimport udp_flush, udp_open, udp_recover, udp_round
+
+cdef enum:
+    EVENTS = 64                  # kernel events taken at once
+    UDP_ROUNDS = 8               # batches of one listener before others get their turn
+    ANSWERS_A_ROUND = 256        # answer records taken before sockets get their turn
+    SUSPECT_MS = 60000           # how long a poisonous packet is remembered
+
+cdef enum:                       # the keeper's stop word
+    STOP_DRAIN = 1               # receive no more, answer what waits, leave
+    STOP_NOW = 2                 # leave what waits to the successor
+
+
+cdef class Worker:
+    """One worker: maps its segments, takes over from a predecessor, serves."""
+
+    cdef worker_t w
+    cdef uint64_t suspect_until_ms
+
+    def __init__(self, handles):
+        """Raises OSError or RuntimeError with a line that says which segment or descriptor is wrong."""
+        cdef uint64_t size
+        cdef void *base
+        cdef open_rc rc
+        cdef int i
+        memset(&self.w, 0, sizeof(worker_t))
+        self.w.config = config_check(map_segment(handles.config, False, &size), size)
+        if self.w.config == NULL:
+            raise RuntimeError("config: not a configuration of this version")
+        self.w.region = region_check(map_segment(handles.region, True, &size), size)
+        if self.w.region == NULL:
+            raise RuntimeError("region: not a worker's region of this version")
+        base = map_segment(handles.cache, False, &size)
+        rc = cache_open(&self.w.cache, base, size)
+        if base == NULL or rc != OPEN_OK:
+            raise RuntimeError(f"cache: can't be used (code {<int>rc})")
+        if len(handles.udp) != self.w.config.listener_count or len(handles.tcp) != len(handles.udp):
+            raise RuntimeError(f"listeners: {len(handles.udp)} sockets, expected {self.w.config.listener_count}")
+        for i, fd in enumerate(handles.udp):
+            self.w.udp_fds[i] = fd
+        for i, fd in enumerate(handles.tcp):
+            self.w.tcp_fds[i] = fd
+        self.w.index = handles.index
+        self.w.wake = handles.wake
+        self.w.wake_coordinator = handles.wake_coordinator
+        self._open()
+
+    cdef _open(self):
+        cdef worker_t *w = &self.w
+        w.batch = <fd_batch_t *>fd_at(w.region, w.region.batch.off)
+        w.hits = <uint16_t *>fd_at(w.region, w.region.hits.off)
+        w.counters = w.region.counters
+        w.now_ms = boottime_ms()
+        if w.region.hits.count < w.cache.shard_count * w.cache.slots:
+            raise RuntimeError(f"region: {w.region.hits.count} hit figures for {w.cache.shard_count * w.cache.slots} slots")
+        ring_open(&w.questions, &w.region.question_ring,
+                  <uint8_t *>fd_at(w.region, w.region.questions.off), w.region.questions.count)
+        ring_open(&w.answers, &w.region.answer_ring,
+                  <uint8_t *>fd_at(w.region, w.region.answers.off), w.region.answers.count)
+        w.scratch = <uint8_t *>aligned_alloc(64, (FD_ENTRY_MAX + 63) // 64 * 64)
+        w.reply = <uint8_t *>aligned_alloc(64, (TCP_REPLY_ROOM + 63) // 64 * 64)
+        w.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if w.scratch == NULL or w.reply == NULL:
+            raise MemoryError("a worker's buffers")
+        if w.epoll < 0 or watch(w.epoll, w.wake, EPOLLIN | <uint32_t>EPOLLET, <uint64_t>EVENT_WAKE << 32) != 0:
+            raise OSError(errno, "epoll: " + strerror(errno).decode())
+        w.udp = udp_open(w)
+        w.tcp = tcp_open(w)
+        w.pending = pending_open(w)
+        if w.udp == NULL or w.tcp == NULL or w.pending == NULL:
+            raise OSError(errno, "a worker's tables: " + strerror(errno).decode())
+
+    def recover(self):
+        """Answer what a dead predecessor had received.
+
+        Returns the number of datagrams taken over, and the bytes of a packet that is given up
+        because two workers died on it (None: there is none).
+        """
+        cdef inherited_t inherited
+        cdef uint32_t suspect = FD_BATCH
+        cdef uint32_t taken
+        cdef uint64_t buffers = self.w.region.batch.off + (
+            <uint8_t *>self.w.batch.buffers - <uint8_t *>self.w.batch)
+        with nogil:
+            hand_inherit(&self.w, &inherited)
+        poison = None
+        if inherited.found and inherited.len:
+            if inherited.give_up:
+                poison = bytes((<uint8_t *>fd_at(self.w.region, inherited.off))[:inherited.len])
+            if inherited.off >= buffers:
+                suspect = <uint32_t>((inherited.off - buffers) // FD_RX_BUFFER)
+        elif inherited.found and inherited.give_up:
+            poison = b""
+        self.suspect_until_ms = self.w.now_ms + SUSPECT_MS
+        with nogil:
+            taken = udp_recover(&self.w, suspect, inherited.give_up)
+            if inherited.found and not inherited.give_up and suspect < FD_BATCH:
+                hand_acquit(&self.w)       # it was done, and this process lives
+        return taken, poison
+
+    def run(self):
+        """Serve until the stop word is set. Does not hold the GIL."""
+        self.w.region.pid = os.getpid()
+        with nogil:
+            serve(&self.w, self.suspect_until_ms)
+
+
+cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
+    cdef epoll_event events[EVENTS]
+    cdef uint32_t wait_ms = 0, tcp_wait_ms, stop
+    cdef uint64_t tcp_due_ms = 0
+    cdef bint busy = True, drained = False
+    cdef int n, i
+    ring_eventfd(w.wake_coordinator)
+    fd_store32(&w.region.serving, 1)
+    while True:
+        fd_store64(&w.region.heartbeat, fd_load64(&w.region.heartbeat) + 1)
+        stop = fd_load32(&w.region.stop)
+        if stop == STOP_NOW or (stop == STOP_DRAIN and drained):
+            break
+        n = wait_for_work(w, events, 0 if busy else wait_ms)
+        w.now_ms = boottime_ms()
+        busy = False
+        for i in range(n):
+            if (events[i].data.u64 >> 32) == EVENT_UDP:
+                if stop == 0:
+                    busy |= udp_turn(w, <uint32_t>events[i].data.u64)
+            elif (events[i].data.u64 >> 32) != EVENT_WAKE:
+                tcp_event(w, events[i].data.u64, events[i].events)
+        busy |= take_answers(w)
+        wait_ms = pending_tick(w)
+        if w.now_ms >= tcp_due_ms or n:
+            tcp_wait_ms = tcp_tick(w)
+            tcp_due_ms = w.now_ms + tcp_wait_ms
+        if tcp_due_ms - w.now_ms < wait_ms:
+            wait_ms = <uint32_t>(tcp_due_ms - w.now_ms)
+        if stop == STOP_DRAIN:
+            drained = tcp_drain(w) == 0 and pending_used(w) == 0
+        if w.now_ms >= suspect_until_ms and w.region.in_hand.suspect:
+            hand_acquit(w)
+    fd_store32(&w.region.serving, 0)
+
+
+# Sleep in the kernel, but not past an answer that came while we were about to: announce, look at
+# the ring once more, then wait.
+cdef int wait_for_work(worker_t *w, epoll_event *events, uint32_t wait_ms) noexcept nogil:
+    cdef int n
+    if wait_ms == 0:
+        return epoll_wait(w.epoll, events, EVENTS, 0)
+    fd_announce_sleep(&w.region.answer_ring.sleeping)
+    if not ring_empty(&w.answers):
+        wait_ms = 0
+    n = epoll_wait(w.epoll, events, EVENTS, <int>wait_ms)
+    fd_store32(&w.region.answer_ring.sleeping, 0)
+    bump(w.counters, FD_C_wakeups, 1)
+    return n
+
+
+# A listener's turn. True: it may have more.
+cdef bint udp_turn(worker_t *w, uint32_t listener) noexcept nogil:
+    cdef int rounds
+    for rounds in range(UDP_ROUNDS):
+        if udp_round(w, listener) < FD_BATCH:
+            return rounds > 0
+        if not ring_empty(&w.answers):
+            return True
+    return True
+
+
+# Answer the clients of the records that the coordinator put. True: there may be more.
+cdef bint take_answers(worker_t *w) noexcept nogil:
+    cdef fd_record_t *record
+    cdef uint32_t taken = 0
+    while taken < ANSWERS_A_ROUND:
+        record = ring_next(&w.answers)
+        if record == NULL:
+            return False
+        if record.kind != FD_RECORD_ANSWER or record.len < sizeof(fd_answer_t) + sizeof(fd_entry_t):
+            pending_answer(w, record)
+        elif hand_take_key(w, (<fd_entry_t *>(<uint8_t *>record + sizeof(fd_answer_t))).key_hash):
+            pending_answer(w, record)
+            hand_clear(w)
+        ring_release(&w.answers)
+        taken += 1
+    return True

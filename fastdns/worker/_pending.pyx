@@ -1,0 +1,680 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions that wait for the coordinator, and the clients chained to each. SHM_LAYOUT
+
+The region holds facts: which question stands in a slot, which client waits for which slot. What
+links them (hash chains, client chains, free lists, the queue of deadlines) is private and is
+built from one scan when a worker starts, so a death in the middle of relinking breaks nothing.
+
+Clients stand in one queue in order of arrival; as all have the same patience, the queue is in
+order of deadlines by itself. A client place is free for ever once its question's use count moved.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, qsort
+from libc.string cimport memcmp, memcpy, memset
+
+from fastdns._answer cimport compose_error, compose_reply
+from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup, entry_view
+from fastdns._proto cimport EDE_NO_REACHABLE_AUTHORITY, HEADER_LEN, MESSAGE_MAX, SERVFAIL
+from fastdns._proto cimport FLAG_RD
+from fastdns._name cimport put_u16
+from fastdns._ring cimport ring_commit, ring_reserve
+from fastdns._shm cimport (
+    FD_CLIENT_FREE,
+    FD_CLIENT_TCP,
+    FD_CLIENT_UDP,
+    FD_EDNS_DO,
+    FD_KEY_CD,
+    FD_KEY_DO,
+    FD_PENDING_ASKED,
+    FD_PENDING_FREE,
+    FD_PENDING_UNSENT,
+    FD_Q_ALONE,
+    FD_Q_RD,
+    FD_RECORD_ANSWER,
+    FD_RECORD_FAILURE,
+    FD_RECORD_QUESTION,
+    fd_answer_t,
+    fd_at,
+    fd_client_t,
+    fd_entry_t,
+    fd_load16,
+    fd_load32,
+    fd_load64,
+    fd_local_t,
+    fd_must_wake,
+    fd_pending_t,
+    fd_query_t,
+    fd_question_t,
+    fd_record_t,
+    fd_release32,
+    fd_store16,
+    fd_store32,
+    sockaddr_in,
+    sockaddr_in6,
+)
+from fastdns._stats cimport (
+    FD_C_answers,
+    FD_C_answers_unmatched,
+    FD_C_clients_full,
+    FD_C_deadline_expired,
+    FD_C_hits,
+    FD_C_joined_local,
+    FD_C_pending_full,
+    FD_C_question_ring_full,
+    FD_C_recovered_clients,
+    FD_C_repeated,
+    FD_C_servfail,
+    FD_C_truncated,
+    bump,
+)
+from fastdns._sys cimport AF_INET, ring_eventfd
+from fastdns.worker._state cimport worker_t
+from fastdns.worker._tcp cimport tcp_reply
+from fastdns.worker._udp cimport udp_flush, udp_local, udp_push, udp_room
+
+cdef enum:
+    NONE = 0xffff                # no slot; tables have fewer than 65,535 places
+    HEADS = 8192                 # hash heads of questions, and of clients (for repeats)
+    TICK_MAX_MS = 100            # nobody sleeps longer
+
+# Private links of a question and of a client; all indexes.
+cdef struct question_link_t:
+    uint16_t next_hash           # in its hash chain; in the free list when free
+    uint16_t first               # clients, in order of arrival
+    uint16_t last
+    uint16_t next_unsent
+    uint8_t unsent               # stands in the queue of those to put
+
+cdef struct client_link_t:
+    uint16_t next                # in the question's chain; in the free list when free
+    uint16_t previous
+    uint16_t younger             # in the queue of deadlines
+    uint16_t older
+    uint16_t next_hash           # in the hash chain of (peer, ID)
+
+cdef struct pending_table_t:
+    fd_pending_t *questions      # in the region
+    fd_client_t *clients         # in the region
+    question_link_t *question_links
+    client_link_t *client_links
+    uint16_t *question_heads     # HEADS of each
+    uint16_t *client_heads
+    uint32_t question_count, client_count
+    uint32_t used, clients_used
+    uint16_t free_question, free_client
+    uint16_t oldest, youngest
+    uint16_t first_unsent, last_unsent
+    uint32_t marked_seen         # answer ring's overflow mark
+    uint64_t generation_seen     # of the coordinator
+    bint put                     # a question was put since the last wake
+
+
+# ---------------------------------------------------------------------- links, low level ----
+
+cdef inline uint32_t question_head(uint64_t key_hash) noexcept nogil:
+    return <uint32_t>(key_hash >> 20) & (HEADS - 1)
+
+
+# Clients that repeat a query are found by where they ask from and by ID. Not keyed: a flood of
+# chosen sources can make one chain long, so the walk is bounded (REPEAT_WALK).
+cdef enum:
+    REPEAT_WALK = 16
+
+cdef inline uint32_t client_head(const fd_client_t *client) noexcept nogil:
+    cdef uint32_t mix = <uint32_t>client.peer.sin6_port * <uint32_t>0x9e3779b1
+    mix ^= <uint32_t>client.id * <uint32_t>0x85ebca6b
+    mix ^= (<const sockaddr_in *>&client.peer).sin_addr.s_addr * <uint32_t>0xc2b2ae35
+    return (mix >> 13) & (HEADS - 1)
+
+
+cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil:
+    cdef question_link_t *link = &table.question_links[slot]
+    cdef uint32_t head = question_head(table.questions[slot].key_hash)
+    link.next_hash = table.question_heads[head]
+    link.first = link.last = link.next_unsent = NONE
+    link.unsent = 0
+    table.question_heads[head] = slot
+    table.used += 1
+
+
+cdef void unlink_question(pending_table_t *table, uint16_t slot) noexcept nogil:
+    cdef uint32_t head = question_head(table.questions[slot].key_hash)
+    cdef uint16_t at = table.question_heads[head]
+    if at == slot:
+        table.question_heads[head] = table.question_links[slot].next_hash
+    else:
+        while at != NONE and table.question_links[at].next_hash != slot:
+            at = table.question_links[at].next_hash
+        if at != NONE:
+            table.question_links[at].next_hash = table.question_links[slot].next_hash
+    table.used -= 1
+
+
+cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noexcept nogil:
+    cdef client_link_t *link = &table.client_links[place]
+    cdef question_link_t *question = &table.question_links[slot]
+    cdef uint32_t head = client_head(&table.clients[place])
+    link.next = NONE
+    link.previous = question.last
+    if question.last == NONE:
+        question.first = place
+    else:
+        table.client_links[question.last].next = place
+    question.last = place
+    link.younger = NONE
+    link.older = table.youngest
+    if table.youngest == NONE:
+        table.oldest = place
+    else:
+        table.client_links[table.youngest].younger = place
+    table.youngest = place
+    link.next_hash = table.client_heads[head]
+    table.client_heads[head] = place
+    table.clients_used += 1
+
+
+cdef void unlink_client(pending_table_t *table, uint16_t place) noexcept nogil:
+    cdef client_link_t *link = &table.client_links[place]
+    cdef question_link_t *question = &table.question_links[table.clients[place].pending]
+    cdef uint32_t head = client_head(&table.clients[place])
+    cdef uint16_t at
+    if link.previous == NONE:
+        question.first = link.next
+    else:
+        table.client_links[link.previous].next = link.next
+    if link.next == NONE:
+        question.last = link.previous
+    else:
+        table.client_links[link.next].previous = link.previous
+    if link.older == NONE:
+        table.oldest = link.younger
+    else:
+        table.client_links[link.older].younger = link.younger
+    if link.younger == NONE:
+        table.youngest = link.older
+    else:
+        table.client_links[link.younger].older = link.older
+    at = table.client_heads[head]
+    if at == place:
+        table.client_heads[head] = link.next_hash
+    else:
+        while at != NONE and table.client_links[at].next_hash != place:
+            at = table.client_links[at].next_hash
+        if at != NONE:
+            table.client_links[at].next_hash = link.next_hash
+    table.clients_used -= 1
+
+
+cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil:
+    unlink_client(table, place)
+    fd_release32(&table.clients[place].state, FD_CLIENT_FREE)
+    table.client_links[place].next = table.free_client
+    table.free_client = place
+
+
+# The use count moves first: clients of the old use and answers to it are void from then on.
+cdef void free_question(pending_table_t *table, uint16_t slot) noexcept nogil:
+    unlink_question(table, slot)
+    fd_release32(&table.questions[slot].use, table.questions[slot].use + 1)
+    fd_release32(&table.questions[slot].state, FD_PENDING_FREE)
+    if table.question_links[slot].unsent:
+        return                             # the queue of unsent gives it back when it gets there
+    table.question_links[slot].next_hash = table.free_question
+    table.free_question = slot
+
+
+cdef void queue_unsent(pending_table_t *table, uint16_t slot) noexcept nogil:
+    if table.question_links[slot].unsent:
+        return
+    table.question_links[slot].unsent = 1
+    table.question_links[slot].next_unsent = NONE
+    if table.last_unsent == NONE:
+        table.first_unsent = slot
+    else:
+        table.question_links[table.last_unsent].next_unsent = slot
+    table.last_unsent = slot
+
+
+# ------------------------------------------------------------------------------ opening ----
+
+cdef int by_arrival(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t *>a)[0]
+    cdef uint64_t y = (<const uint64_t *>b)[0]
+    return -1 if x < y else (1 if x > y else 0)
+
+
+cdef bint sane_question(const fd_pending_t *question) noexcept nogil:
+    return ((question.state == FD_PENDING_ASKED or question.state == FD_PENDING_UNSENT)
+            and question.qname_len > 0 and question.qname[question.qname_len - 1] == 0)
+
+
+cdef bint sane_client(const worker_t *worker, const pending_table_t *table, const fd_client_t *client) noexcept nogil:
+    return (client.state == FD_CLIENT_UDP and client.pending < table.question_count
+            and client.listener < worker.config.listener_count
+            and sane_question(&table.questions[client.pending])
+            and table.questions[client.pending].use == client.use)
+
+
+cdef pending_table_t *pending_open(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = <pending_table_t *>calloc(1, sizeof(pending_table_t))
+    cdef uint32_t questions = worker.region.pending.count
+    cdef uint32_t clients = worker.region.clients.count
+    cdef uint64_t *arrivals
+    if table == NULL or questions >= NONE or clients >= NONE:
+        free(table)
+        return NULL
+    table.questions = <fd_pending_t *>fd_at(worker.region, worker.region.pending.off)
+    table.clients = <fd_client_t *>fd_at(worker.region, worker.region.clients.off)
+    table.question_count = questions
+    table.client_count = clients
+    table.question_links = <question_link_t *>calloc(questions, sizeof(question_link_t))
+    table.client_links = <client_link_t *>calloc(clients, sizeof(client_link_t))
+    table.question_heads = <uint16_t *>calloc(2 * HEADS, sizeof(uint16_t))
+    arrivals = <uint64_t *>calloc(clients, sizeof(uint64_t))
+    if (table.question_links == NULL or table.client_links == NULL or table.question_heads == NULL
+            or arrivals == NULL):
+        free(table.question_links)
+        free(table.client_links)
+        free(table.question_heads)
+        free(table)
+        free(arrivals)
+        return NULL
+    table.client_heads = table.question_heads + HEADS
+    memset(table.question_heads, 0xff, 2 * HEADS * sizeof(uint16_t))
+    table.free_question = table.free_client = NONE
+    table.oldest = table.youngest = table.first_unsent = table.last_unsent = NONE
+    take_over_clients(worker, table, arrivals)
+    take_over_questions(table)
+    free(arrivals)
+    table.marked_seen = fd_load32(&worker.region.answer_ring.marked)
+    table.generation_seen = fd_load64(&worker.region.coordinator_generation)
+    return table
+
+
+# Relink the clients that a predecessor left, oldest first, and their questions with them.
+cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *arrivals) noexcept nogil:
+    cdef uint32_t i, waiting = 0
+    cdef uint16_t place, slot
+    cdef fd_client_t *client
+    for i in range(table.client_count):
+        client = &table.clients[i]
+        if sane_client(worker, table, client):
+            # 48 bits of ms are 8,900 years.
+            arrivals[waiting] = (client.arrived_ms << 16) | i
+            waiting += 1
+        else:
+            client.state = FD_CLIENT_FREE
+            table.client_links[i].next = table.free_client
+            table.free_client = <uint16_t>i
+    qsort(arrivals, waiting, sizeof(uint64_t), by_arrival)
+    for i in range(waiting):
+        place = <uint16_t>(arrivals[i] & 0xffff)
+        slot = <uint16_t>table.clients[place].pending
+        if not table.question_links[slot].unsent:
+            link_question(table, slot)
+            table.questions[slot].state = FD_PENDING_UNSENT
+            queue_unsent(table, slot)
+        link_client(table, place, slot)
+    bump(worker.counters, FD_C_recovered_clients, waiting)
+
+
+# Free the slots that nobody waits for.
+cdef void take_over_questions(pending_table_t *table) noexcept nogil:
+    cdef uint32_t i
+    for i in range(table.question_count):
+        if table.question_links[i].unsent:
+            continue
+        if table.questions[i].state != FD_PENDING_FREE:
+            table.questions[i].use += 1
+            table.questions[i].state = FD_PENDING_FREE
+        table.question_links[i].next_hash = table.free_question
+        table.free_question = <uint16_t>i
+
+
+# ------------------------------------------------------------------------------ joining ----
+
+cdef bint same_question(const fd_pending_t *question, const fd_query_t *query) noexcept nogil:
+    return (question.key_hash == query.key_hash and question.group == query.group
+            and question.variant == query.variant and question.key_flags == query.key_flags
+            and question.qtype == query.qtype and question.qclass == query.qclass
+            and question.qname_len == query.qname_len
+            and memcmp(question.qname, query.qname, query.qname_len) == 0)
+
+
+cdef uint16_t find_question(const pending_table_t *table, const fd_query_t *query) noexcept nogil:
+    cdef uint16_t slot = table.question_heads[question_head(query.key_hash)]
+    while slot != NONE:
+        if (same_question(&table.questions[slot], query)
+                and not (table.questions[slot].flags & FD_Q_ALONE)):
+            return slot
+        slot = table.question_links[slot].next_hash
+    return NONE
+
+
+cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, uint64_t now_ms) noexcept nogil:
+    cdef uint16_t slot = table.free_question
+    cdef fd_pending_t *question
+    if slot == NONE:
+        return NONE
+    table.free_question = table.question_links[slot].next_hash
+    question = &table.questions[slot]
+    question.key_hash = query.key_hash
+    question.asked_ms = now_ms
+    question.group = query.group
+    question.variant = query.variant
+    question.key_flags = query.key_flags
+    question.qtype = query.qtype
+    question.qclass = query.qclass
+    question.qname_len = query.qname_len
+    question.flags = FD_Q_RD if query.flags & FLAG_RD else FD_Q_ALONE
+    memcpy(question.qname, query.qname, query.qname_len)
+    fd_release32(&question.state, FD_PENDING_UNSENT)
+    link_question(table, slot)
+    return slot
+
+
+cdef bint put_question(worker_t *worker, uint16_t slot) noexcept nogil:
+    cdef fd_pending_t *pending = &worker.pending.questions[slot]
+    cdef uint32_t octets = <uint32_t>sizeof(fd_question_t) + pending.qname_len
+    cdef fd_question_t *question = <fd_question_t *>ring_reserve(&worker.questions, octets)
+    if question == NULL:
+        return False
+    question.record.kind = FD_RECORD_QUESTION
+    question.record.flags = 0
+    question.record.ede = 0
+    question.ticket = (<uint64_t>pending.use << 32) | slot
+    question.key_hash = pending.key_hash
+    question.group = pending.group
+    question.variant = pending.variant
+    question.key_flags = pending.key_flags
+    question.qtype = pending.qtype
+    question.qclass = pending.qclass
+    question.client_tag = 0
+    question.qname_len = pending.qname_len
+    question.flags = pending.flags
+    memcpy(<uint8_t *>question + sizeof(fd_question_t), pending.qname, pending.qname_len)
+    ring_commit(&worker.questions)
+    fd_release32(&pending.state, FD_PENDING_ASKED)
+    worker.pending.put = True
+    return True
+
+
+# Which octets of the name came in upper case, so that the question can be given back as it came.
+cdef void write_case(fd_client_t *client, const uint8_t *question, uint32_t qname_len) noexcept nogil:
+    cdef uint32_t i
+    memset(client.case_bits, 0, sizeof(client.case_bits))
+    for i in range(qname_len):
+        if 0x41 <= question[i] <= 0x5a:    # length octets are 63 at most
+            client.case_bits[i >> 3] |= <uint8_t>(1 << (i & 7))
+
+
+cdef void write_client(worker_t *worker, fd_client_t *client, const fd_query_t *query,
+                       const uint8_t *question, const origin_t *origin) noexcept nogil:
+    memset(&client.peer, 0, sizeof(sockaddr_in6))
+    if origin.state == FD_CLIENT_UDP:
+        if (<const sockaddr_in *>origin.peer).sin_family == AF_INET:
+            memcpy(&client.peer, origin.peer, sizeof(sockaddr_in))
+        else:
+            memcpy(&client.peer, origin.peer, sizeof(sockaddr_in6))
+        udp_local(origin.control, origin.control_len, &client.local)
+    client.connection = origin.connection
+    client.connection_use = origin.connection_use
+    client.arrived_ms = worker.now_ms
+    client.id = query.id
+    client.flags = query.flags
+    client.udp_size = query.udp_size
+    client.listener = origin.listener
+    client.edns = query.edns
+    write_case(client, question, query.qname_len)
+
+
+# Whether this very client waits for this very question already.
+cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint16_t slot, uint32_t state) noexcept nogil:
+    cdef uint16_t at = table.client_heads[client_head(client)]
+    cdef uint32_t steps = 0
+    cdef const fd_client_t *other
+    while at != NONE and steps < REPEAT_WALK:
+        other = &table.clients[at]
+        if (other.pending == slot and other.state == state and other.id == client.id
+                and other.listener == client.listener
+                and memcmp(&other.peer, &client.peer, sizeof(sockaddr_in6)) == 0):
+            return True
+        at = table.client_links[at].next_hash
+        steps += 1
+    return False
+
+
+cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
+                          const origin_t *origin) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint16_t place = table.free_client
+    cdef uint16_t slot = NONE
+    cdef fd_client_t *client
+    if place == NONE:
+        bump(worker.counters, FD_C_clients_full, 1)
+        return JOIN_CLIENTS_FULL
+    client = &table.clients[place]
+    write_client(worker, client, query, question, origin)
+    if query.flags & FLAG_RD:              # RD=0 is asked as it is, not joined
+        slot = find_question(table, query)
+    if slot != NONE:
+        if origin.state == FD_CLIENT_UDP and repeats(table, client, slot, FD_CLIENT_UDP):
+            bump(worker.counters, FD_C_repeated, 1)
+            return JOIN_WAITS
+        bump(worker.counters, FD_C_joined_local, 1)
+    else:
+        slot = new_question(table, query, worker.now_ms)
+        if slot == NONE:
+            bump(worker.counters, FD_C_pending_full, 1)
+            return JOIN_PENDING_FULL
+        if not put_question(worker, slot):
+            bump(worker.counters, FD_C_question_ring_full, 1)
+            queue_unsent(table, slot)
+    table.free_client = table.client_links[place].next
+    client.pending = slot
+    client.use = table.questions[slot].use
+    fd_release32(&client.state, origin.state)
+    link_client(table, place, slot)
+    return JOIN_WAITS
+
+
+# ---------------------------------------------------------------------------- answering ----
+
+cdef void query_of(const fd_client_t *client, const fd_pending_t *question, fd_query_t *query) noexcept nogil:
+    query.key_hash = question.key_hash
+    query.id = client.id
+    query.flags = client.flags
+    query.qtype = question.qtype
+    query.qclass = question.qclass
+    query.udp_size = client.udp_size
+    query.group = question.group
+    query.variant = question.variant
+    query.key_flags = question.key_flags
+    query.edns = client.edns
+    query.qname_len = question.qname_len
+
+
+# The question section as the client sent it, at `out`.
+cdef void write_question(const fd_client_t *client, const fd_pending_t *question, uint8_t *out) noexcept nogil:
+    cdef uint32_t i
+    for i in range(question.qname_len):
+        out[i] = question.qname[i]
+        if client.case_bits[i >> 3] & (1 << (i & 7)):
+            out[i] = question.qname[i] & 0xdf
+    put_u16(out + question.qname_len, question.qtype)
+    put_u16(out + question.qname_len + 2, question.qclass)
+
+
+# Reply to one waiting client, from an answer (view) or with SERVFAIL (view NULL).
+cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending_t *question,
+                   const answer_view *view, uint16_t ede) noexcept nogil:
+    cdef fd_query_t query
+    cdef uint8_t *out
+    cdef uint32_t limit = client.udp_size
+    cdef uint32_t reply_len
+    query_of(client, question, &query)
+    if client.state == FD_CLIENT_UDP:
+        out = udp_room(worker, client.listener)
+        if limit > worker.config.edns_max:
+            limit = worker.config.edns_max
+    else:
+        out = worker.reply + 2
+    write_question(client, question, out + HEADER_LEN)
+    if view != NULL:
+        reply_len = compose_reply(view, &query, out, limit, worker.now_ms)
+    else:
+        reply_len = compose_error(&query, SERVFAIL, ede, out)
+        bump(worker.counters, FD_C_servfail, 1)
+    if out[2] & 0x02:                      # TC
+        bump(worker.counters, FD_C_truncated, 1)
+    if client.state == FD_CLIENT_UDP:
+        udp_push(worker, &client.peer, &client.local, reply_len)
+    else:
+        tcp_reply(worker, client.connection, client.connection_use, worker.reply, reply_len)
+
+
+# Replies leave before the client's place is freed, so a death in between repeats some of them.
+cdef void answer_chain(worker_t *worker, uint16_t slot, const answer_view *view, uint16_t ede) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef fd_pending_t *question = &table.questions[slot]
+    cdef uint16_t place = table.question_links[slot].first
+    while place != NONE:
+        reply_to(worker, &table.clients[place], question, view, ede)
+        place = table.client_links[place].next
+    udp_flush(worker)
+    while table.question_links[slot].first != NONE:
+        free_client(table, table.question_links[slot].first)
+    free_question(table, slot)
+
+
+cdef bint answers_question(const fd_pending_t *question, const answer_view *view) noexcept nogil:
+    cdef const fd_entry_t *entry = view.entry
+    return (entry.key_hash == question.key_hash and entry.group == question.group
+            and entry.variant == question.variant and entry.key_flags == question.key_flags
+            and entry.qtype == question.qtype and entry.qclass == question.qclass
+            and entry.qname_len == question.qname_len
+            and memcmp(view.qname, question.qname, question.qname_len) == 0)
+
+
+cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef const fd_answer_t *answer = <const fd_answer_t *>record
+    cdef uint32_t slot
+    cdef fd_pending_t *question
+    cdef answer_view view
+    cdef bint whole = record.len >= sizeof(fd_answer_t)
+    bump(worker.counters, FD_C_answers, 1)
+    slot = <uint32_t>answer.ticket if whole else table.question_count
+    if slot < table.question_count:
+        question = &table.questions[slot]
+        if question.state != FD_PENDING_FREE and question.use == <uint32_t>(answer.ticket >> 32):
+            if record.kind == FD_RECORD_FAILURE:
+                answer_chain(worker, <uint16_t>slot, NULL, record.ede)
+                return
+            if (record.kind == FD_RECORD_ANSWER
+                    and entry_view(<const uint8_t *>record + sizeof(fd_answer_t),
+                                   record.len - <uint32_t>sizeof(fd_answer_t), &view)
+                    and answers_question(question, &view)):
+                answer_chain(worker, <uint16_t>slot, &view, 0)
+                return
+    bump(worker.counters, FD_C_answers_unmatched, 1)
+
+
+# ------------------------------------------------------------------------------- upkeep ----
+
+cdef void put_unsent(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint16_t slot = table.first_unsent
+    cdef question_link_t *link
+    while slot != NONE:
+        link = &table.question_links[slot]
+        if table.questions[slot].state != FD_PENDING_FREE and not put_question(worker, slot):
+            break
+        table.first_unsent = link.next_unsent
+        if table.first_unsent == NONE:
+            table.last_unsent = NONE
+        link.unsent = 0
+        if table.questions[slot].state == FD_PENDING_FREE:
+            link.next_hash = table.free_question
+            table.free_question = slot
+        slot = table.first_unsent
+
+
+# After a new coordinator's start or an answer lost to a full ring: what is in the cache by now is
+# answered, the rest put again.
+cdef void look_again(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint32_t slot
+    cdef fd_query_t query
+    cdef answer_view view
+    cdef uint32_t cache_slot
+    for slot in range(table.question_count):
+        if table.questions[slot].state == FD_PENDING_FREE or table.question_links[slot].unsent:
+            continue
+        if not (table.questions[slot].flags & FD_Q_ALONE):
+            key_of(&table.questions[slot], &query)
+            if cache_lookup(&worker.cache, &query, worker.now_ms, MESSAGE_MAX, worker.scratch, &view,
+                            &cache_slot, worker.counters) == CACHE_HIT:
+                answer_chain(worker, <uint16_t>slot, &view, 0)
+                continue
+        table.questions[slot].state = FD_PENDING_UNSENT
+        queue_unsent(table, <uint16_t>slot)
+
+
+cdef void key_of(const fd_pending_t *question, fd_query_t *query) noexcept nogil:
+    query.key_hash = question.key_hash
+    query.group = question.group
+    query.variant = question.variant
+    query.key_flags = question.key_flags
+    query.qtype = question.qtype
+    query.qclass = question.qclass
+    query.qname_len = question.qname_len
+    memset(query.qname, 0, sizeof(query.qname))
+    memcpy(query.qname, question.qname, question.qname_len)
+
+
+# SERVFAIL to clients whose time is over. Returns ms until the next one's is.
+cdef uint32_t expire(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint16_t place, slot
+    cdef uint64_t due
+    while table.oldest != NONE:
+        place = table.oldest
+        due = table.clients[place].arrived_ms + worker.config.client_deadline_ms
+        if due > worker.now_ms:
+            udp_flush(worker)
+            return <uint32_t>min(due - worker.now_ms, <uint64_t>TICK_MAX_MS)
+        slot = <uint16_t>table.clients[place].pending
+        reply_to(worker, &table.clients[place], &table.questions[slot], NULL, EDE_NO_REACHABLE_AUTHORITY)
+        bump(worker.counters, FD_C_deadline_expired, 1)
+        free_client(table, place)
+        if table.question_links[slot].first == NONE:
+            free_question(table, slot)
+    udp_flush(worker)
+    return TICK_MAX_MS
+
+
+cdef uint32_t pending_tick(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint32_t marked = fd_load32(&worker.region.answer_ring.marked)
+    cdef uint64_t generation = fd_load64(&worker.region.coordinator_generation)
+    cdef uint32_t wait_ms
+    if marked != table.marked_seen or generation != table.generation_seen:
+        table.marked_seen = marked
+        table.generation_seen = generation
+        look_again(worker)
+    if table.first_unsent != NONE:
+        put_unsent(worker)
+    wait_ms = expire(worker)
+    if table.put:
+        table.put = False
+        if fd_must_wake(&worker.region.question_ring.sleeping):
+            ring_eventfd(worker.wake_coordinator)
+    fd_store32(&worker.region.pending_used, table.used)
+    fd_store32(&worker.region.clients_used, table.clients_used)
+    return wait_ms
+
+
+cdef uint32_t pending_used(const worker_t *worker) noexcept nogil:
+    return worker.pending.used

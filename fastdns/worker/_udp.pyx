@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker's UDP sockets: a batch in, replies written in place, a batch out.
+
+The receive buffers, their mmsghdr array, the parsed queries and a status for each datagram lie
+in the worker's region, so that a successor answers what a dead worker had received. Replies are
+written over the packet past its question; the parsed query is whole before that starts, so a
+half-written reply can always be written again.
+"""
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+from fastdns._answer cimport compose_error
+from fastdns._cache cimport cache_prefetch
+from fastdns._proto cimport HEADER_LEN
+from fastdns._shm cimport (
+    FD_BATCH,
+    FD_CLIENT_UDP,
+    FD_CONTROL_BUFFER,
+    FD_EDE_NONE,
+    FD_RX_BUFFER,
+    FD_RX_DONE,
+    FD_RX_PARSED,
+    FD_RX_RECEIVED,
+    FD_RX_REPLY,
+    fd_batch_t,
+    fd_listener_t,
+    fd_local_t,
+    fd_query_t,
+    fd_release32,
+    fd_store32,
+    iovec,
+    mmsghdr,
+    msghdr,
+    sockaddr_in,
+    sockaddr_in6,
+)
+from fastdns._stats cimport (
+    FD_C_dropped_response,
+    FD_C_dropped_short,
+    FD_C_dropped_source,
+    FD_C_recovered_packets,
+    FD_C_replies_udp,
+    FD_C_rx_truncated,
+    FD_C_send_failed,
+    FD_C_udp_queries,
+    bump,
+)
+from fastdns._sys cimport (
+    AF_INET,
+    AF_INET6,
+    CMSG_DATA,
+    CMSG_FIRSTHDR,
+    CMSG_LEN,
+    CMSG_NXTHDR,
+    CMSG_SPACE,
+    EPOLLIN,
+    IP_PKTINFO,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPV6_PKTINFO,
+    MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    MSG_TRUNC,
+    POLLOUT,
+    cmsghdr,
+    in6_pktinfo,
+    in_pktinfo,
+    poll,
+    pollfd,
+    recvmmsg,
+    sendmmsg,
+    watch,
+)
+from fastdns._wire cimport (
+    PARSE_DROP_SHORT,
+    PARSE_FORMERR,
+    PARSE_OK,
+    parse_query,
+    parse_rc,
+)
+from fastdns.worker._hand cimport hand_clear, hand_take
+from fastdns.worker._serve cimport count_error, origin_t, serve_query
+from fastdns.worker._state cimport EVENT_UDP, worker_t
+
+cdef enum:
+    SEND_PATIENCE_MS = 1         # wait for a full send queue once this long, then count a loss
+    # Ancillary room for one in6_pktinfo (the larger of the two): CMSG_SPACE(20) is 40 octets.
+    LATE_CONTROL = FD_CONTROL_BUFFER
+
+# Private: what a successor need not find.
+cdef struct udp_t:
+    mmsghdr out[FD_BATCH]                 # the replies of the batch at hand, pointing into the region
+    uint32_t dirty                        # rx entries to reset before the next recvmmsg
+    bint wildcard                         # whether they are set up for ancillary data
+    mmsghdr late[FD_BATCH]                # replies to clients that had to wait
+    iovec late_vectors[FD_BATCH]
+    sockaddr_in6 late_peers[FD_BATCH]
+    uint8_t late_control[FD_BATCH][LATE_CONTROL]
+    uint8_t *late_buffers                 # FD_BATCH * FD_RX_BUFFER octets
+    uint32_t late_count
+    uint32_t late_listener
+
+
+cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
+    cdef udp_t *udp = <udp_t *>calloc(1, sizeof(udp_t))
+    cdef uint32_t i
+    if udp == NULL:
+        return NULL
+    udp.late_buffers = <uint8_t *>calloc(FD_BATCH, FD_RX_BUFFER)
+    if udp.late_buffers == NULL:
+        free(udp)
+        return NULL
+    udp.dirty = FD_BATCH
+    for i in range(worker.config.listener_count):
+        if watch(worker.epoll, worker.udp_fds[i], EPOLLIN, (<uint64_t>EVENT_UDP << 32) | i) != 0:
+            free(udp.late_buffers)
+            free(udp)
+            return NULL
+    return udp
+
+
+# ---------------------------------------------------------------------------- receiving ----
+
+# Point the first `n` messages at their buffers; recvmmsg and the replies changed them.
+cdef void reset_messages(fd_batch_t *batch, uint32_t n, bint wildcard) noexcept nogil:
+    cdef uint32_t i
+    cdef msghdr *header
+    for i in range(n):
+        header = &batch.messages[i].msg_hdr
+        batch.messages[i].msg_len = 0
+        batch.vectors[i].iov_base = batch.buffers[i]
+        batch.vectors[i].iov_len = FD_RX_BUFFER
+        header.msg_name = &batch.peers[i]
+        header.msg_namelen = sizeof(sockaddr_in6)
+        header.msg_iov = &batch.vectors[i]
+        header.msg_iovlen = 1
+        header.msg_control = &batch.control[i] if wildcard else NULL
+        header.msg_controllen = FD_CONTROL_BUFFER if wildcard else 0
+        header.msg_flags = 0
+        batch.status[i] = FD_RX_RECEIVED
+
+
+cdef uint32_t udp_round(worker_t *worker, uint32_t listener) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef udp_t *udp = worker.udp
+    cdef bint wildcard = worker.config.listeners[listener].wildcard
+    cdef int n
+    reset_messages(batch, udp.dirty if udp.wildcard == wildcard else <uint32_t>FD_BATCH, wildcard)
+    udp.wildcard = wildcard
+    udp.dirty = 0
+    # From here on a successor finds what recvmmsg wrote: every datagram with a length.
+    batch.listener = listener
+    fd_release32(&batch.count, FD_BATCH)
+    n = recvmmsg(worker.udp_fds[listener], batch.messages, FD_BATCH, MSG_DONTWAIT, NULL)
+    if n <= 0:
+        fd_store32(&batch.count, 0)
+        return 0
+    fd_release32(&batch.count, <uint32_t>n)
+    udp.dirty = <uint32_t>n
+    bump(worker.counters, FD_C_udp_queries, <uint64_t>n)
+    parse_batch(worker, listener, <uint32_t>n)
+    serve_batch(worker, listener, <uint32_t>n)
+    send_batch(worker, listener, <uint32_t>n)
+    fd_release32(&batch.count, 0)
+    return <uint32_t>n
+
+
+# Whether a datagram's source is one that must not be answered: port 0, or the very address and
+# port of one of our listeners (a reply would come back as a query). A host process that asks a
+# local address has that address as its source, with another port: it is answered.
+cdef bint bad_source(const worker_t *worker, const sockaddr_in6 *peer, const msghdr *message) noexcept nogil:
+    cdef uint32_t i
+    cdef const fd_listener_t *listener
+    cdef fd_local_t local
+    cdef const sockaddr_in *peer4 = <const sockaddr_in *>peer
+    if peer.sin6_port == 0:                # same place in sockaddr_in
+        return True
+    for i in range(worker.config.listener_count):
+        listener = &worker.config.listeners[i]
+        if listener.address.sin6_port != peer.sin6_port or listener.address.sin6_family != peer.sin6_family:
+            continue
+        if listener.wildcard:
+            udp_local(message.msg_control, <uint32_t>message.msg_controllen, &local)
+            if peer.sin6_family == AF_INET:
+                if memcmp(&peer4.sin_addr, local.address, 4) == 0:
+                    return True
+            elif memcmp(&peer.sin6_addr, local.address, 16) == 0:
+                return True
+        elif peer.sin6_family == AF_INET:
+            if (<const sockaddr_in *>&listener.address).sin_addr.s_addr == peer4.sin_addr.s_addr:
+                return True
+        elif memcmp(&listener.address.sin6_addr, &peer.sin6_addr, 16) == 0:
+            return True
+    return False
+
+
+# First pass: every datagram parsed, its bucket asked for, so that memory answers while the rest
+# of the batch is parsed.
+cdef void parse_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef uint32_t i
+    for i in range(n):
+        if batch.status[i] == FD_RX_RECEIVED:
+            parse_one(worker, listener, i)
+
+
+cdef void parse_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef mmsghdr *message = &batch.messages[i]
+    cdef fd_query_t *query = &batch.queries[i]
+    cdef parse_rc rc
+    if not hand_take(worker, batch.buffers[i], message.msg_len):
+        batch.status[i] = FD_RX_DONE
+        return
+    if bad_source(worker, &batch.peers[i], &message.msg_hdr):
+        bump(worker.counters, FD_C_dropped_source, 1)
+        batch.status[i] = FD_RX_DONE
+        return
+    rc = parse_query(batch.buffers[i], message.msg_len, worker.cache.hash_key,
+                     worker.config.listeners[listener].group, 0, query)
+    if message.msg_hdr.msg_flags & MSG_TRUNC:
+        bump(worker.counters, FD_C_rx_truncated, 1)
+        if rc == PARSE_OK:
+            rc = PARSE_FORMERR
+    if rc == PARSE_OK:
+        cache_prefetch(&worker.cache, query.key_hash)
+        batch.status[i] = FD_RX_PARSED
+    elif rc < 0:
+        bump(worker.counters,
+             FD_C_dropped_short if rc == PARSE_DROP_SHORT else FD_C_dropped_response, 1)
+        batch.status[i] = FD_RX_DONE
+    else:
+        count_error(worker, rc)
+        batch.vectors[i].iov_len = compose_error(query, rc, FD_EDE_NONE, batch.buffers[i])
+        batch.status[i] = FD_RX_REPLY
+
+
+# Second pass: answer from the cache, or chain to a pending question.
+cdef void serve_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if worker.batch.status[i] == FD_RX_PARSED:
+            serve_one(worker, listener, i)
+    hand_clear(worker)
+
+
+cdef void serve_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef fd_query_t *query = &batch.queries[i]
+    cdef msghdr *message = &batch.messages[i].msg_hdr
+    cdef uint32_t limit = query.udp_size
+    cdef uint32_t reply_len
+    cdef origin_t origin
+    hand_take(worker, batch.buffers[i], batch.messages[i].msg_len)
+    origin.state = FD_CLIENT_UDP
+    origin.listener = <uint8_t>listener
+    origin.peer = &batch.peers[i]
+    origin.control = message.msg_control
+    origin.control_len = <uint32_t>message.msg_controllen
+    if limit > worker.config.edns_max:
+        limit = worker.config.edns_max
+    reply_len = serve_query(worker, query, <uint8_t *>batch.buffers[i] + HEADER_LEN, &origin,
+                            batch.buffers[i], limit)
+    if reply_len:
+        batch.vectors[i].iov_len = reply_len
+        batch.status[i] = FD_RX_REPLY
+    else:
+        batch.status[i] = FD_RX_DONE
+
+
+# ------------------------------------------------------------------------------ sending ----
+
+cdef void send_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef mmsghdr *out = worker.udp.out
+    cdef msghdr *received
+    cdef bint wildcard = worker.config.listeners[listener].wildcard
+    cdef uint32_t i, replies = 0
+    for i in range(n):
+        if batch.status[i] != FD_RX_REPLY:
+            continue
+        received = &batch.messages[i].msg_hdr
+        out[replies].msg_hdr.msg_name = &batch.peers[i]
+        out[replies].msg_hdr.msg_namelen = received.msg_namelen
+        out[replies].msg_hdr.msg_iov = &batch.vectors[i]
+        out[replies].msg_hdr.msg_iovlen = 1
+        out[replies].msg_hdr.msg_controllen = 0
+        if wildcard:
+            answer_from(received)
+            out[replies].msg_hdr.msg_control = received.msg_control
+            out[replies].msg_hdr.msg_controllen = received.msg_controllen
+        replies += 1
+    send_all(worker, worker.udp_fds[listener], out, replies)
+
+
+# Make received ancillary data say "send from the address asked": the interface is left to
+# routing, but for link-local addresses, which mean nothing without it.
+cdef void answer_from(msghdr *message) noexcept nogil:
+    cdef cmsghdr *header = CMSG_FIRSTHDR(message)
+    cdef in6_pktinfo *info6
+    while header != NULL:
+        if header.cmsg_level == IPPROTO_IP and header.cmsg_type == IP_PKTINFO:
+            (<in_pktinfo *>CMSG_DATA(header)).ipi_ifindex = 0
+        elif header.cmsg_level == IPPROTO_IPV6 and header.cmsg_type == IPV6_PKTINFO:
+            info6 = <in6_pktinfo *>CMSG_DATA(header)
+            if not is_link_local(info6.ipi6_addr.s6_addr):
+                info6.ipi6_ifindex = 0
+        header = CMSG_NXTHDR(message, header)
+
+
+cdef inline bint is_link_local(const uint8_t *address) noexcept nogil:
+    return address[0] == 0xfe and (address[1] & 0xc0) == 0x80      # fe80::/10, RFC 4291 s2.5.6
+
+
+# Send them all: a reply that the kernel refuses (no route, a filter) is counted and left out,
+# a full queue is waited for once.
+cdef void send_all(worker_t *worker, int fd, mmsghdr *messages, uint32_t n) noexcept nogil:
+    cdef uint32_t done = 0
+    cdef bint waited = False
+    cdef int sent
+    cdef pollfd full
+    while done < n:
+        sent = sendmmsg(fd, messages + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent > 0:
+            done += <uint32_t>sent
+            bump(worker.counters, FD_C_replies_udp, <uint64_t>sent)
+        elif errno == EINTR:
+            continue
+        elif errno == EAGAIN and not waited:
+            waited = True
+            full.fd = fd
+            full.events = POLLOUT
+            poll(&full, 1, SEND_PATIENCE_MS)
+        else:
+            bump(worker.counters, FD_C_send_failed, 1)
+            done += 1
+
+
+# ------------------------------------------------------------------------- late replies ----
+
+cdef uint8_t *udp_room(worker_t *worker, uint32_t listener) noexcept nogil:
+    cdef udp_t *udp = worker.udp
+    if udp.late_count == FD_BATCH or (udp.late_count and udp.late_listener != listener):
+        udp_flush(worker)
+    udp.late_listener = listener
+    return udp.late_buffers + udp.late_count * <uint32_t>FD_RX_BUFFER
+
+
+cdef void udp_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,
+                   uint32_t reply_len) noexcept nogil:
+    cdef udp_t *udp = worker.udp
+    cdef uint32_t i = udp.late_count
+    cdef msghdr *header = &udp.late[i].msg_hdr
+    udp.late_peers[i] = peer[0]
+    udp.late_vectors[i].iov_base = udp.late_buffers + i * <uint32_t>FD_RX_BUFFER
+    udp.late_vectors[i].iov_len = reply_len
+    header.msg_name = &udp.late_peers[i]
+    header.msg_namelen = sizeof(sockaddr_in) if peer.sin6_family == AF_INET else sizeof(sockaddr_in6)
+    header.msg_iov = &udp.late_vectors[i]
+    header.msg_iovlen = 1
+    header.msg_control = udp.late_control[i]
+    header.msg_controllen = 0
+    if worker.config.listeners[udp.late_listener].wildcard:
+        header.msg_controllen = write_local(header, peer.sin6_family, local)
+    udp.late_count = i + 1
+
+
+cdef void udp_flush(worker_t *worker) noexcept nogil:
+    cdef udp_t *udp = worker.udp
+    cdef uint32_t n = udp.late_count
+    udp.late_count = 0
+    if n:
+        send_all(worker, worker.udp_fds[udp.late_listener], udp.late, n)
+
+
+cdef void udp_local(const void *control, uint32_t control_len, fd_local_t *out) noexcept nogil:
+    cdef msghdr message
+    cdef cmsghdr *header
+    memset(out, 0, sizeof(fd_local_t))
+    if control == NULL or control_len == 0:
+        return
+    message.msg_control = <void *>control
+    message.msg_controllen = control_len
+    header = CMSG_FIRSTHDR(&message)
+    while header != NULL:
+        if header.cmsg_level == IPPROTO_IP and header.cmsg_type == IP_PKTINFO:
+            memcpy(out.address, &(<in_pktinfo *>CMSG_DATA(header)).ipi_spec_dst, 4)
+        elif header.cmsg_level == IPPROTO_IPV6 and header.cmsg_type == IPV6_PKTINFO:
+            memcpy(out.address, &(<in6_pktinfo *>CMSG_DATA(header)).ipi6_addr, 16)
+            if is_link_local(out.address):
+                out.ifindex = (<in6_pktinfo *>CMSG_DATA(header)).ipi6_ifindex
+        header = CMSG_NXTHDR(&message, header)
+
+
+# Ancillary data that makes a late reply leave from `local`; returns its length.
+cdef size_t write_local(msghdr *message, uint16_t family, const fd_local_t *local) noexcept nogil:
+    cdef cmsghdr *header
+    cdef in_pktinfo *info4
+    cdef in6_pktinfo *info6
+    cdef size_t octets = sizeof(in_pktinfo) if family == AF_INET else sizeof(in6_pktinfo)
+    memset(message.msg_control, 0, LATE_CONTROL)
+    message.msg_controllen = LATE_CONTROL
+    header = CMSG_FIRSTHDR(message)
+    header.cmsg_len = CMSG_LEN(octets)
+    if family == AF_INET:
+        header.cmsg_level = IPPROTO_IP
+        header.cmsg_type = IP_PKTINFO
+        info4 = <in_pktinfo *>CMSG_DATA(header)
+        memcpy(&info4.ipi_spec_dst, local.address, 4)
+    else:
+        header.cmsg_level = IPPROTO_IPV6
+        header.cmsg_type = IPV6_PKTINFO
+        info6 = <in6_pktinfo *>CMSG_DATA(header)
+        memcpy(&info6.ipi6_addr, local.address, 16)
+        info6.ipi6_ifindex = local.ifindex
+    return CMSG_SPACE(octets)
+
+
+# ----------------------------------------------------------------------------- recovery ----
+
+# Clamp what a dead process left to what may be used: lengths, listener, statuses.
+cdef bint usable(const worker_t *worker, fd_batch_t *batch) noexcept nogil:
+    cdef uint32_t i
+    cdef fd_query_t *query
+    if batch.count == 0 or batch.count > <uint32_t>FD_BATCH or batch.listener >= worker.config.listener_count:
+        return False
+    for i in range(batch.count):
+        query = &batch.queries[i]
+        if batch.messages[i].msg_len > <uint32_t>FD_RX_BUFFER:
+            batch.messages[i].msg_len = 0
+        if batch.vectors[i].iov_len > <size_t>FD_RX_BUFFER:
+            batch.status[i] = FD_RX_DONE
+        if batch.messages[i].msg_hdr.msg_namelen > sizeof(sockaddr_in6):
+            batch.status[i] = FD_RX_DONE
+        if batch.messages[i].msg_hdr.msg_controllen > <size_t>FD_CONTROL_BUFFER:
+            batch.messages[i].msg_hdr.msg_controllen = 0
+        if batch.status[i] == FD_RX_PARSED and query.qname_len + 16u > batch.messages[i].msg_len:
+            batch.status[i] = FD_RX_DONE
+    return True
+
+
+cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint give_up) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef uint32_t i, taken = 0, n = 0
+    if usable(worker, batch):
+        n = batch.count
+    for i in range(n):
+        # The pointers are another process's.
+        batch.vectors[i].iov_base = batch.buffers[i]
+        batch.messages[i].msg_hdr.msg_control = batch.control[i]
+        if batch.messages[i].msg_len == 0:
+            batch.status[i] = FD_RX_DONE
+    if suspect < n and batch.status[suspect] != FD_RX_DONE:
+        if not give_up:
+            recover_one(worker, suspect)
+            taken += 1
+        batch.status[suspect] = FD_RX_DONE
+    for i in range(n):
+        if batch.status[i] != FD_RX_DONE:
+            recover_one(worker, i)
+            batch.status[i] = FD_RX_DONE
+            taken += 1
+    bump(worker.counters, FD_C_recovered_packets, taken)
+    worker.udp.dirty = FD_BATCH
+    fd_release32(&batch.count, 0)
+    return taken
+
+
+# Answer one datagram of the batch alone and send its reply; whatever was done to it before is
+# done again (a reply sent twice does no harm).
+cdef void recover_one(worker_t *worker, uint32_t i) noexcept nogil:
+    cdef fd_batch_t *batch = worker.batch
+    cdef uint32_t listener = batch.listener
+    cdef mmsghdr *out = worker.udp.out
+    if batch.status[i] == FD_RX_RECEIVED:
+        parse_one(worker, listener, i)
+    if batch.status[i] == FD_RX_PARSED:
+        serve_one(worker, listener, i)
+    if batch.status[i] == FD_RX_REPLY:
+        if worker.config.listeners[listener].wildcard:
+            answer_from(&batch.messages[i].msg_hdr)
+        out[0].msg_hdr = batch.messages[i].msg_hdr
+        out[0].msg_hdr.msg_name = &batch.peers[i]
+        out[0].msg_hdr.msg_iov = &batch.vectors[i]
+        out[0].msg_hdr.msg_iovlen = 1
+        send_all(worker, worker.udp_fds[listener], out, 1)
+    hand_clear(worker)

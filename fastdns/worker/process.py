@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker process: its first acts, its predecessor's work, then the loop."""
+
+import os
+import sys
+from typing import NoReturn
+
+from fastdns.child import begin
+from fastdns.handles import WorkerHandles
+from fastdns.worker._loop import Worker
+
+#: Octets of a given-up packet that the log line shows.
+POISON_SHOWN = 512
+
+
+def main(handles: WorkerHandles, uid: int = 0, gid: int = 0) -> NoReturn:
+    """Serve until the stop word is set in the worker's region; never returns.
+
+    ``uid`` and ``gid``: whom to become, 0 to stay. Exit code 0 after a stop word, 1 when a
+    segment or descriptor can't be used.
+    """
+    begin(f"fastdns: worker {handles.index}", handles.descriptors(), uid, gid)
+    try:
+        worker = Worker(handles)
+        taken, poison = worker.recover()
+    except (OSError, RuntimeError, MemoryError) as error:
+        print(f"[ERROR] worker {handles.index}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    if taken:
+        print(f"[INFO] worker {handles.index}: took over {taken} received packets", file=sys.stderr, flush=True)
+    if poison is not None:
+        shown = poison[:POISON_SHOWN].hex() or "an answer record"
+        print(
+            f"[ERROR] worker {handles.index}: two workers died on one packet, dropped: {shown}",
+            file=sys.stderr,
+            flush=True,
+        )
+    worker.run()
+    os._exit(0)
