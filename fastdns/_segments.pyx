@@ -325,3 +325,18 @@ def reopen_read_only(fd: int) -> int:
 def now_ms() -> int:
     """CLOCK_BOOTTIME in ms, the clock of all times in shared memory."""
     return boottime_ms()
+
+
+def identities(config: int) -> tuple[int, int, int]:
+    """The uids of workers and coordinator and their gid, from a config descriptor; 0: stay as you are.
+
+    For a child's first acts, before it maps anything. Raises RuntimeError on a foreign segment.
+    """
+    cdef uint64_t size = 0
+    cdef void *base = map_segment(config, False, &size)
+    cdef const fd_config_t *header = config_check(base, size)
+    if header == NULL:
+        raise RuntimeError("config: not a configuration of this version")
+    result = (header.worker_uid, header.coordinator_uid, header.drop_gid)
+    munmap(base, size)
+    return result

@@ -45,6 +45,7 @@ from fastdns._sys cimport (
 )
 from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
 from fastdns.worker._pending cimport pending_answer, pending_open, pending_tick, pending_used
+from fastdns.worker._serve cimport serve_tcp
 from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
 from fastdns.worker._tcp cimport tcp_drain, tcp_event, tcp_open, tcp_tick
 from fastdns.worker._udp cimport udp_flush, udp_open, udp_recover, udp_round
@@ -114,7 +115,7 @@ cdef class Worker:
         if w.epoll < 0 or watch(w.epoll, w.wake, EPOLLIN | <uint32_t>EPOLLET, <uint64_t>EVENT_WAKE << 32) != 0:
             raise OSError(errno, "epoll: " + strerror(errno).decode())
         w.udp = udp_open(w)
-        w.tcp = tcp_open(w)
+        w.tcp = tcp_open(w, serve_tcp)
         w.pending = pending_open(w)
         if w.udp == NULL or w.tcp == NULL or w.pending == NULL:
             raise OSError(errno, "a worker's tables: " + strerror(errno).decode())

@@ -70,7 +70,7 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
 from fastdns.worker._state cimport worker_t
-from fastdns.worker._tcp cimport tcp_reply
+from fastdns.worker._tcp cimport tcp_reply, tcp_waits
 from fastdns.worker._udp cimport udp_flush, udp_local, udp_push, udp_room
 
 cdef enum:
@@ -476,6 +476,8 @@ cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8
     client.use = table.questions[slot].use
     fd_release32(&client.state, origin.state)
     link_client(table, place, slot)
+    if origin.state == FD_CLIENT_TCP:
+        tcp_waits(worker, origin.connection, origin.connection_use)
     return JOIN_WAITS
 
 

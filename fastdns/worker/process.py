@@ -5,6 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
+from fastdns._segments import identities
 from fastdns.child import begin
 from fastdns.handles import WorkerHandles
 from fastdns.worker._loop import Worker
@@ -13,12 +14,12 @@ from fastdns.worker._loop import Worker
 POISON_SHOWN = 512
 
 
-def main(handles: WorkerHandles, uid: int = 0, gid: int = 0) -> NoReturn:
+def main(handles: WorkerHandles) -> NoReturn:
     """Serve until the stop word is set in the worker's region; never returns.
 
-    ``uid`` and ``gid``: whom to become, 0 to stay. Exit code 0 after a stop word, 1 when a
-    segment or descriptor can't be used.
+    Exit code 0 after a stop word, 1 when a segment or descriptor can't be used.
     """
+    uid, _, gid = identities(handles.config)
     begin(f"fastdns: worker {handles.index}", handles.descriptors(), uid, gid)
     try:
         worker = Worker(handles)
