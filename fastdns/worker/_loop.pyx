@@ -10,7 +10,7 @@ import os
 
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport aligned_alloc, free
+from libc.stdlib cimport calloc
 from libc.string cimport memset, strerror
 
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
@@ -45,10 +45,11 @@ from fastdns._sys cimport (
 )
 from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
 from fastdns.worker._pending cimport pending_answer, pending_open, pending_tick, pending_used
+from fastdns.worker._send cimport late_open
 from fastdns.worker._serve cimport serve_tcp
 from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
 from fastdns.worker._tcp cimport tcp_drain, tcp_event, tcp_open, tcp_tick
-from fastdns.worker._udp cimport udp_flush, udp_open, udp_recover, udp_round
+from fastdns.worker._udp cimport udp_open, udp_recover, udp_round
 
 cdef enum:
     EVENTS = 64                  # kernel events taken at once
@@ -107,17 +108,18 @@ cdef class Worker:
                   <uint8_t *>fd_at(w.region, w.region.questions.off), w.region.questions.count)
         ring_open(&w.answers, &w.region.answer_ring,
                   <uint8_t *>fd_at(w.region, w.region.answers.off), w.region.answers.count)
-        w.scratch = <uint8_t *>aligned_alloc(64, (FD_ENTRY_MAX + 63) // 64 * 64)
-        w.reply = <uint8_t *>aligned_alloc(64, (TCP_REPLY_ROOM + 63) // 64 * 64)
+        w.scratch = <uint8_t *>calloc(1, FD_ENTRY_MAX)
+        w.reply = <uint8_t *>calloc(1, TCP_REPLY_ROOM)
         w.epoll = epoll_create1(EPOLL_CLOEXEC)
         if w.scratch == NULL or w.reply == NULL:
             raise MemoryError("a worker's buffers")
         if w.epoll < 0 or watch(w.epoll, w.wake, EPOLLIN | <uint32_t>EPOLLET, <uint64_t>EVENT_WAKE << 32) != 0:
             raise OSError(errno, "epoll: " + strerror(errno).decode())
+        w.late = late_open()
         w.udp = udp_open(w)
         w.tcp = tcp_open(w, serve_tcp)
         w.pending = pending_open(w)
-        if w.udp == NULL or w.tcp == NULL or w.pending == NULL:
+        if w.late == NULL or w.udp == NULL or w.tcp == NULL or w.pending == NULL:
             raise OSError(errno, "a worker's tables: " + strerror(errno).decode())
 
     def recover(self):

@@ -4,8 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._shm cimport fd_query_t, fd_record_t
-from fastdns.worker._serve cimport origin_t
-from fastdns.worker._state cimport pending_table_t, worker_t
+from fastdns.worker._state cimport origin_t, pending_table_t, worker_t
 
 ctypedef enum join_rc:
     JOIN_WAITS = 0

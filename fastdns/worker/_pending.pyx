@@ -69,9 +69,9 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
-from fastdns.worker._state cimport worker_t
+from fastdns.worker._send cimport late_flush, late_push, late_room, received_local
+from fastdns.worker._state cimport origin_t, worker_t
 from fastdns.worker._tcp cimport tcp_reply, tcp_waits
-from fastdns.worker._udp cimport udp_flush, udp_local, udp_push, udp_room
 
 cdef enum:
     NONE = 0xffff                # no slot; tables have fewer than 65,535 places
@@ -417,7 +417,7 @@ cdef void write_client(worker_t *worker, fd_client_t *client, const fd_query_t *
             memcpy(&client.peer, origin.peer, sizeof(sockaddr_in))
         else:
             memcpy(&client.peer, origin.peer, sizeof(sockaddr_in6))
-        udp_local(origin.control, origin.control_len, &client.local)
+        received_local(origin.control, origin.control_len, &client.local)
     client.connection = origin.connection
     client.connection_use = origin.connection_use
     client.arrived_ms = worker.now_ms
@@ -517,7 +517,7 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
     cdef uint32_t reply_len
     query_of(client, question, &query)
     if client.state == FD_CLIENT_UDP:
-        out = udp_room(worker, client.listener)
+        out = late_room(worker, client.listener)
         if limit > worker.config.edns_max:
             limit = worker.config.edns_max
     else:
@@ -531,7 +531,7 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
     if out[2] & 0x02:                      # TC
         bump(worker.counters, FD_C_truncated, 1)
     if client.state == FD_CLIENT_UDP:
-        udp_push(worker, &client.peer, &client.local, reply_len)
+        late_push(worker, &client.peer, &client.local, reply_len)
     else:
         tcp_reply(worker, client.connection, client.connection_use, worker.reply, reply_len)
 
@@ -544,7 +544,7 @@ cdef void answer_chain(worker_t *worker, uint16_t slot, const answer_view *view,
     while place != NONE:
         reply_to(worker, &table.clients[place], question, view, ede)
         place = table.client_links[place].next
-    udp_flush(worker)
+    late_flush(worker)
     while table.question_links[slot].first != NONE:
         free_client(table, table.question_links[slot].first)
     free_question(table, slot)
@@ -645,7 +645,7 @@ cdef uint32_t expire(worker_t *worker) noexcept nogil:
         place = table.oldest
         due = table.clients[place].arrived_ms + worker.config.client_deadline_ms
         if due > worker.now_ms:
-            udp_flush(worker)
+            late_flush(worker)
             return <uint32_t>min(due - worker.now_ms, <uint64_t>TICK_MAX_MS)
         slot = <uint16_t>table.clients[place].pending
         reply_to(worker, &table.clients[place], &table.questions[slot], NULL, EDE_NO_REACHABLE_AUTHORITY)
@@ -653,7 +653,7 @@ cdef uint32_t expire(worker_t *worker) noexcept nogil:
         free_client(table, place)
         if table.question_links[slot].first == NONE:
             free_question(table, slot)
-    udp_flush(worker)
+    late_flush(worker)
     return TICK_MAX_MS
 
 

@@ -1,20 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # _serve.pxd: one query, from parsed to answered or chained; the same for UDP and TCP. nogil.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns._shm cimport fd_client_t, fd_query_t
-from fastdns.worker._state cimport worker_t
-
-# Where a query came from, for the reply that comes later. A client place is made from it only
-# when the question has to wait.
-ctypedef struct origin_t:
-    uint32_t state               # FD_CLIENT_UDP or FD_CLIENT_TCP
-    uint8_t listener
-    uint16_t connection          # TCP: index and use count of the connection
-    uint32_t connection_use
-    const void *peer             # UDP: sockaddr_in or sockaddr_in6
-    const void *control          # UDP on a wildcard listener: the ancillary data received
-    uint32_t control_len
+from fastdns._shm cimport fd_query_t
+from fastdns.worker._state cimport origin_t, worker_t
 
 # Parse a message that came over TCP and answer it.
 #   out       at least 65535 octets, not overlapping msg

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One query, from parsed to answered or chained: the same for UDP and TCP."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from fastdns._answer cimport compose_error, compose_reply
@@ -25,7 +25,7 @@ from fastdns._stats cimport (
 from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_OK, parse_query, parse_rc
 from fastdns.worker._hand cimport hand_clear, hand_take
 from fastdns.worker._pending cimport JOIN_WAITS, join_rc, pending_join
-from fastdns.worker._state cimport worker_t
+from fastdns.worker._state cimport origin_t, worker_t
 
 
 cdef void count_error(worker_t *worker, int rcode) noexcept nogil:

@@ -9,6 +9,7 @@ from fastdns._shm cimport fd_batch_t, fd_config_t, fd_region_t
 cdef struct tcp_t                # worker/_tcp.pyx
 cdef struct pending_table_t      # worker/_pending.pyx
 cdef struct udp_t                # worker/_udp.pyx
+cdef struct late_t               # worker/_send.pyx
 
 cdef enum:                       # epoll data: kind << 32 | index
     EVENT_WAKE = 0
@@ -39,4 +40,16 @@ ctypedef struct worker_t:
     uint8_t *reply               # TCP_REPLY_ROOM octets: the TCP reply being written
     pending_table_t *pending
     udp_t *udp
+    late_t *late
     tcp_t *tcp
+
+# Where a query came from, for the reply that comes later. A client place is made from it only
+# when the question has to wait.
+ctypedef struct origin_t:
+    uint32_t state               # FD_CLIENT_UDP or FD_CLIENT_TCP
+    uint8_t listener
+    uint16_t connection          # TCP: index and use count of the connection
+    uint32_t connection_use
+    const void *peer             # UDP: sockaddr_in or sockaddr_in6
+    const void *control          # UDP on a wildcard listener: the ancillary data received
+    uint32_t control_len

@@ -3,8 +3,7 @@
 # nogil; all memory is taken at open, message buffers from the pool in the worker's region.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns.worker._serve cimport origin_t
-from fastdns.worker._state cimport tcp_t, worker_t
+from fastdns.worker._state cimport origin_t, tcp_t, worker_t
 
 # What answers one message: serve_tcp (_serve.pxd has its terms). Given at open, so that this
 # module stands below _serve and the tests can put a function of their own here.

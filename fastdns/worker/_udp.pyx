@@ -7,10 +7,9 @@ written over the packet past its question; the parsed query is whole before that
 half-written reply can always be written again.
 """
 
-from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp
 
 from fastdns._answer cimport compose_error
 from fastdns._cache cimport cache_prefetch
@@ -31,7 +30,6 @@ from fastdns._shm cimport (
     fd_query_t,
     fd_release32,
     fd_store32,
-    iovec,
     mmsghdr,
     msghdr,
     sockaddr_in,
@@ -42,66 +40,22 @@ from fastdns._stats cimport (
     FD_C_dropped_short,
     FD_C_dropped_source,
     FD_C_recovered_packets,
-    FD_C_replies_udp,
     FD_C_rx_truncated,
-    FD_C_send_failed,
     FD_C_udp_queries,
     bump,
 )
-from fastdns._sys cimport (
-    AF_INET,
-    AF_INET6,
-    CMSG_DATA,
-    CMSG_FIRSTHDR,
-    CMSG_LEN,
-    CMSG_NXTHDR,
-    CMSG_SPACE,
-    EPOLLIN,
-    IP_PKTINFO,
-    IPPROTO_IP,
-    IPPROTO_IPV6,
-    IPV6_PKTINFO,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    MSG_TRUNC,
-    POLLOUT,
-    cmsghdr,
-    in6_pktinfo,
-    in_pktinfo,
-    poll,
-    pollfd,
-    recvmmsg,
-    sendmmsg,
-    watch,
-)
-from fastdns._wire cimport (
-    PARSE_DROP_SHORT,
-    PARSE_FORMERR,
-    PARSE_OK,
-    parse_query,
-    parse_rc,
-)
+from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, MSG_TRUNC, recvmmsg, watch
+from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_FORMERR, PARSE_OK, parse_query, parse_rc
 from fastdns.worker._hand cimport hand_clear, hand_take
-from fastdns.worker._serve cimport count_error, origin_t, serve_query
-from fastdns.worker._state cimport EVENT_UDP, worker_t
-
-cdef enum:
-    SEND_PATIENCE_MS = 1         # wait for a full send queue once this long, then count a loss
-    # Ancillary room for one in6_pktinfo (the larger of the two): CMSG_SPACE(20) is 40 octets.
-    LATE_CONTROL = FD_CONTROL_BUFFER
+from fastdns.worker._send cimport answer_from, received_local, send_all
+from fastdns.worker._serve cimport count_error, serve_query
+from fastdns.worker._state cimport EVENT_UDP, origin_t, worker_t
 
 # Private: what a successor need not find.
 cdef struct udp_t:
-    mmsghdr out[FD_BATCH]                 # the replies of the batch at hand, pointing into the region
-    uint32_t dirty                        # rx entries to reset before the next recvmmsg
-    bint wildcard                         # whether they are set up for ancillary data
-    mmsghdr late[FD_BATCH]                # replies to clients that had to wait
-    iovec late_vectors[FD_BATCH]
-    sockaddr_in6 late_peers[FD_BATCH]
-    uint8_t late_control[FD_BATCH][LATE_CONTROL]
-    uint8_t *late_buffers                 # FD_BATCH * FD_RX_BUFFER octets
-    uint32_t late_count
-    uint32_t late_listener
+    mmsghdr out[FD_BATCH]        # the replies of the batch at hand, pointing into the region
+    uint32_t dirty               # rx entries to reset before the next recvmmsg
+    bint wildcard                # whether they are set up for ancillary data
 
 
 cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
@@ -109,14 +63,9 @@ cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
     cdef uint32_t i
     if udp == NULL:
         return NULL
-    udp.late_buffers = <uint8_t *>calloc(FD_BATCH, FD_RX_BUFFER)
-    if udp.late_buffers == NULL:
-        free(udp)
-        return NULL
     udp.dirty = FD_BATCH
     for i in range(worker.config.listener_count):
         if watch(worker.epoll, worker.udp_fds[i], EPOLLIN, (<uint64_t>EVENT_UDP << 32) | i) != 0:
-            free(udp.late_buffers)
             free(udp)
             return NULL
     return udp
@@ -183,7 +132,7 @@ cdef bint bad_source(const worker_t *worker, const sockaddr_in6 *peer, const msg
         if listener.address.sin6_port != peer.sin6_port or listener.address.sin6_family != peer.sin6_family:
             continue
         if listener.wildcard:
-            udp_local(message.msg_control, <uint32_t>message.msg_controllen, &local)
+            received_local(message.msg_control, <uint32_t>message.msg_controllen, &local)
             if peer.sin6_family == AF_INET:
                 if memcmp(&peer4.sin_addr, local.address, 4) == 0:
                     return True
@@ -294,129 +243,6 @@ cdef void send_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept n
             out[replies].msg_hdr.msg_controllen = received.msg_controllen
         replies += 1
     send_all(worker, worker.udp_fds[listener], out, replies)
-
-
-# Make received ancillary data say "send from the address asked": the interface is left to
-# routing, but for link-local addresses, which mean nothing without it.
-cdef void answer_from(msghdr *message) noexcept nogil:
-    cdef cmsghdr *header = CMSG_FIRSTHDR(message)
-    cdef in6_pktinfo *info6
-    while header != NULL:
-        if header.cmsg_level == IPPROTO_IP and header.cmsg_type == IP_PKTINFO:
-            (<in_pktinfo *>CMSG_DATA(header)).ipi_ifindex = 0
-        elif header.cmsg_level == IPPROTO_IPV6 and header.cmsg_type == IPV6_PKTINFO:
-            info6 = <in6_pktinfo *>CMSG_DATA(header)
-            if not is_link_local(info6.ipi6_addr.s6_addr):
-                info6.ipi6_ifindex = 0
-        header = CMSG_NXTHDR(message, header)
-
-
-cdef inline bint is_link_local(const uint8_t *address) noexcept nogil:
-    return address[0] == 0xfe and (address[1] & 0xc0) == 0x80      # fe80::/10, RFC 4291 s2.5.6
-
-
-# Send them all: a reply that the kernel refuses (no route, a filter) is counted and left out,
-# a full queue is waited for once.
-cdef void send_all(worker_t *worker, int fd, mmsghdr *messages, uint32_t n) noexcept nogil:
-    cdef uint32_t done = 0
-    cdef bint waited = False
-    cdef int sent
-    cdef pollfd full
-    while done < n:
-        sent = sendmmsg(fd, messages + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent > 0:
-            done += <uint32_t>sent
-            bump(worker.counters, FD_C_replies_udp, <uint64_t>sent)
-        elif errno == EINTR:
-            continue
-        elif errno == EAGAIN and not waited:
-            waited = True
-            full.fd = fd
-            full.events = POLLOUT
-            poll(&full, 1, SEND_PATIENCE_MS)
-        else:
-            bump(worker.counters, FD_C_send_failed, 1)
-            done += 1
-
-
-# ------------------------------------------------------------------------- late replies ----
-
-cdef uint8_t *udp_room(worker_t *worker, uint32_t listener) noexcept nogil:
-    cdef udp_t *udp = worker.udp
-    if udp.late_count == FD_BATCH or (udp.late_count and udp.late_listener != listener):
-        udp_flush(worker)
-    udp.late_listener = listener
-    return udp.late_buffers + udp.late_count * <uint32_t>FD_RX_BUFFER
-
-
-cdef void udp_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,
-                   uint32_t reply_len) noexcept nogil:
-    cdef udp_t *udp = worker.udp
-    cdef uint32_t i = udp.late_count
-    cdef msghdr *header = &udp.late[i].msg_hdr
-    udp.late_peers[i] = peer[0]
-    udp.late_vectors[i].iov_base = udp.late_buffers + i * <uint32_t>FD_RX_BUFFER
-    udp.late_vectors[i].iov_len = reply_len
-    header.msg_name = &udp.late_peers[i]
-    header.msg_namelen = sizeof(sockaddr_in) if peer.sin6_family == AF_INET else sizeof(sockaddr_in6)
-    header.msg_iov = &udp.late_vectors[i]
-    header.msg_iovlen = 1
-    header.msg_control = udp.late_control[i]
-    header.msg_controllen = 0
-    if worker.config.listeners[udp.late_listener].wildcard:
-        header.msg_controllen = write_local(header, peer.sin6_family, local)
-    udp.late_count = i + 1
-
-
-cdef void udp_flush(worker_t *worker) noexcept nogil:
-    cdef udp_t *udp = worker.udp
-    cdef uint32_t n = udp.late_count
-    udp.late_count = 0
-    if n:
-        send_all(worker, worker.udp_fds[udp.late_listener], udp.late, n)
-
-
-cdef void udp_local(const void *control, uint32_t control_len, fd_local_t *out) noexcept nogil:
-    cdef msghdr message
-    cdef cmsghdr *header
-    memset(out, 0, sizeof(fd_local_t))
-    if control == NULL or control_len == 0:
-        return
-    message.msg_control = <void *>control
-    message.msg_controllen = control_len
-    header = CMSG_FIRSTHDR(&message)
-    while header != NULL:
-        if header.cmsg_level == IPPROTO_IP and header.cmsg_type == IP_PKTINFO:
-            memcpy(out.address, &(<in_pktinfo *>CMSG_DATA(header)).ipi_spec_dst, 4)
-        elif header.cmsg_level == IPPROTO_IPV6 and header.cmsg_type == IPV6_PKTINFO:
-            memcpy(out.address, &(<in6_pktinfo *>CMSG_DATA(header)).ipi6_addr, 16)
-            if is_link_local(out.address):
-                out.ifindex = (<in6_pktinfo *>CMSG_DATA(header)).ipi6_ifindex
-        header = CMSG_NXTHDR(&message, header)
-
-
-# Ancillary data that makes a late reply leave from `local`; returns its length.
-cdef size_t write_local(msghdr *message, uint16_t family, const fd_local_t *local) noexcept nogil:
-    cdef cmsghdr *header
-    cdef in_pktinfo *info4
-    cdef in6_pktinfo *info6
-    cdef size_t octets = sizeof(in_pktinfo) if family == AF_INET else sizeof(in6_pktinfo)
-    memset(message.msg_control, 0, LATE_CONTROL)
-    message.msg_controllen = LATE_CONTROL
-    header = CMSG_FIRSTHDR(message)
-    header.cmsg_len = CMSG_LEN(octets)
-    if family == AF_INET:
-        header.cmsg_level = IPPROTO_IP
-        header.cmsg_type = IP_PKTINFO
-        info4 = <in_pktinfo *>CMSG_DATA(header)
-        memcpy(&info4.ipi_spec_dst, local.address, 4)
-    else:
-        header.cmsg_level = IPPROTO_IPV6
-        header.cmsg_type = IPV6_PKTINFO
-        info6 = <in6_pktinfo *>CMSG_DATA(header)
-        memcpy(&info6.ipi6_addr, local.address, 16)
-        info6.ipi6_ifindex = local.ifindex
-    return CMSG_SPACE(octets)
 
 
 # ----------------------------------------------------------------------------- recovery ----
