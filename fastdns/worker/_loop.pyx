@@ -44,7 +44,8 @@ from fastdns._sys cimport (
     watch,
 )
 from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
-from fastdns.worker._pending cimport pending_answer, pending_open, pending_tick, pending_used
+from fastdns.worker._links cimport links_open
+from fastdns.worker._pending cimport pending_answer, pending_tick, pending_used
 from fastdns.worker._send cimport late_open
 from fastdns.worker._serve cimport serve_tcp
 from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
@@ -118,7 +119,7 @@ cdef class Worker:
         w.late = late_open()
         w.udp = udp_open(w)
         w.tcp = tcp_open(w, serve_tcp)
-        w.pending = pending_open(w)
+        w.pending = links_open(w)
         if w.late == NULL or w.udp == NULL or w.tcp == NULL or w.pending == NULL:
             raise OSError(errno, "a worker's tables: " + strerror(errno).decode())
 

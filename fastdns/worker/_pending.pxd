@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # _pending.pxd: questions that wait for the coordinator, and the clients chained to each. SHM_LAYOUT
-# The facts lie in the region, so that a successor finds them; all links are private memory. nogil.
+# The facts lie in the region, so that a successor finds them; what links them: _links.pxd. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._shm cimport fd_query_t, fd_record_t
-from fastdns.worker._state cimport origin_t, pending_table_t, worker_t
+from fastdns.worker._state cimport origin_t, worker_t
 
 ctypedef enum join_rc:
     JOIN_WAITS = 0
     JOIN_PENDING_FULL = 1        # the table of questions is full: SERVFAIL
     JOIN_CLIENTS_FULL = 2        # no client place is left: SERVFAIL
-
-# Take the private memory and build the links from a scan of the region: clients of a predecessor
-# keep their places (those on its TCP connections went with it), its questions are put again.
-# NULL: no memory.
-cdef pending_table_t *pending_open(worker_t *worker) noexcept nogil
 
 # Chain a client to the question of `query`, putting the question if it is new.
 #   question   the question section as the client sent it

@@ -2,15 +2,13 @@
 """Questions that wait for the coordinator, and the clients chained to each. SHM_LAYOUT
 
 The region holds facts: which question stands in a slot, which client waits for which slot. What
-links them (hash chains, client chains, free lists, the queue of deadlines) is private and is
-built from one scan when a worker starts, so a death in the middle of relinking breaks nothing.
+links them is private (_links.pxd).
 
 Clients stand in one queue in order of arrival; as all have the same patience, the queue is in
 order of deadlines by itself. A client place is free for ever once its question's use count moved.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._answer cimport compose_error, compose_reply
@@ -20,12 +18,8 @@ from fastdns._proto cimport FLAG_RD
 from fastdns._name cimport put_u16
 from fastdns._ring cimport ring_commit, ring_reserve
 from fastdns._shm cimport (
-    FD_CLIENT_FREE,
     FD_CLIENT_TCP,
     FD_CLIENT_UDP,
-    FD_EDNS_DO,
-    FD_KEY_CD,
-    FD_KEY_DO,
     FD_PENDING_ASKED,
     FD_PENDING_FREE,
     FD_PENDING_UNSENT,
@@ -35,20 +29,16 @@ from fastdns._shm cimport (
     FD_RECORD_FAILURE,
     FD_RECORD_QUESTION,
     fd_answer_t,
-    fd_at,
     fd_client_t,
     fd_entry_t,
-    fd_load16,
     fd_load32,
     fd_load64,
-    fd_local_t,
     fd_must_wake,
     fd_pending_t,
     fd_query_t,
     fd_question_t,
     fd_record_t,
     fd_release32,
-    fd_store16,
     fd_store32,
     sockaddr_in,
     sockaddr_in6,
@@ -58,278 +48,34 @@ from fastdns._stats cimport (
     FD_C_answers_unmatched,
     FD_C_clients_full,
     FD_C_deadline_expired,
-    FD_C_hits,
     FD_C_joined_local,
     FD_C_pending_full,
     FD_C_question_ring_full,
-    FD_C_recovered_clients,
     FD_C_repeated,
     FD_C_servfail,
     FD_C_truncated,
     bump,
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
+from fastdns.worker._links cimport (
+    NONE,
+    client_head,
+    free_client,
+    free_question,
+    link_client,
+    link_question,
+    pending_table_t,
+    queue_unsent,
+    question_head,
+    question_link_t,
+)
 from fastdns.worker._send cimport late_flush, late_push, late_room, received_local
 from fastdns.worker._state cimport origin_t, worker_t
 from fastdns.worker._tcp cimport tcp_reply, tcp_waits
 
 cdef enum:
-    NONE = 0xffff                # no slot; tables have fewer than 65,535 places
-    HEADS = 8192                 # hash heads of questions, and of clients (for repeats)
+    REPEAT_WALK = 16             # steps along a chain in search of a repeated query
     TICK_MAX_MS = 100            # nobody sleeps longer
-
-# Private links of a question and of a client; all indexes.
-cdef struct question_link_t:
-    uint16_t next_hash           # in its hash chain; in the free list when free
-    uint16_t first               # clients, in order of arrival
-    uint16_t last
-    uint16_t next_unsent
-    uint8_t unsent               # stands in the queue of those to put
-
-cdef struct client_link_t:
-    uint16_t next                # in the question's chain; in the free list when free
-    uint16_t previous
-    uint16_t younger             # in the queue of deadlines
-    uint16_t older
-    uint16_t next_hash           # in the hash chain of (peer, ID)
-
-cdef struct pending_table_t:
-    fd_pending_t *questions      # in the region
-    fd_client_t *clients         # in the region
-    question_link_t *question_links
-    client_link_t *client_links
-    uint16_t *question_heads     # HEADS of each
-    uint16_t *client_heads
-    uint32_t question_count, client_count
-    uint32_t used, clients_used
-    uint16_t free_question, free_client
-    uint16_t oldest, youngest
-    uint16_t first_unsent, last_unsent
-    uint32_t marked_seen         # answer ring's overflow mark
-    uint64_t generation_seen     # of the coordinator
-    bint put                     # a question was put since the last wake
-
-
-# ---------------------------------------------------------------------- links, low level ----
-
-cdef inline uint32_t question_head(uint64_t key_hash) noexcept nogil:
-    return <uint32_t>(key_hash >> 20) & (HEADS - 1)
-
-
-# Clients that repeat a query are found by where they ask from and by ID. Not keyed: a flood of
-# chosen sources can make one chain long, so the walk is bounded (REPEAT_WALK).
-cdef enum:
-    REPEAT_WALK = 16
-
-cdef inline uint32_t client_head(const fd_client_t *client) noexcept nogil:
-    cdef uint32_t mix = <uint32_t>client.peer.sin6_port * <uint32_t>0x9e3779b1
-    mix ^= <uint32_t>client.id * <uint32_t>0x85ebca6b
-    mix ^= (<const sockaddr_in *>&client.peer).sin_addr.s_addr * <uint32_t>0xc2b2ae35
-    return (mix >> 13) & (HEADS - 1)
-
-
-cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil:
-    cdef question_link_t *link = &table.question_links[slot]
-    cdef uint32_t head = question_head(table.questions[slot].key_hash)
-    link.next_hash = table.question_heads[head]
-    link.first = link.last = link.next_unsent = NONE
-    link.unsent = 0
-    table.question_heads[head] = slot
-    table.used += 1
-
-
-cdef void unlink_question(pending_table_t *table, uint16_t slot) noexcept nogil:
-    cdef uint32_t head = question_head(table.questions[slot].key_hash)
-    cdef uint16_t at = table.question_heads[head]
-    if at == slot:
-        table.question_heads[head] = table.question_links[slot].next_hash
-    else:
-        while at != NONE and table.question_links[at].next_hash != slot:
-            at = table.question_links[at].next_hash
-        if at != NONE:
-            table.question_links[at].next_hash = table.question_links[slot].next_hash
-    table.used -= 1
-
-
-cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noexcept nogil:
-    cdef client_link_t *link = &table.client_links[place]
-    cdef question_link_t *question = &table.question_links[slot]
-    cdef uint32_t head = client_head(&table.clients[place])
-    link.next = NONE
-    link.previous = question.last
-    if question.last == NONE:
-        question.first = place
-    else:
-        table.client_links[question.last].next = place
-    question.last = place
-    link.younger = NONE
-    link.older = table.youngest
-    if table.youngest == NONE:
-        table.oldest = place
-    else:
-        table.client_links[table.youngest].younger = place
-    table.youngest = place
-    link.next_hash = table.client_heads[head]
-    table.client_heads[head] = place
-    table.clients_used += 1
-
-
-cdef void unlink_client(pending_table_t *table, uint16_t place) noexcept nogil:
-    cdef client_link_t *link = &table.client_links[place]
-    cdef question_link_t *question = &table.question_links[table.clients[place].pending]
-    cdef uint32_t head = client_head(&table.clients[place])
-    cdef uint16_t at
-    if link.previous == NONE:
-        question.first = link.next
-    else:
-        table.client_links[link.previous].next = link.next
-    if link.next == NONE:
-        question.last = link.previous
-    else:
-        table.client_links[link.next].previous = link.previous
-    if link.older == NONE:
-        table.oldest = link.younger
-    else:
-        table.client_links[link.older].younger = link.younger
-    if link.younger == NONE:
-        table.youngest = link.older
-    else:
-        table.client_links[link.younger].older = link.older
-    at = table.client_heads[head]
-    if at == place:
-        table.client_heads[head] = link.next_hash
-    else:
-        while at != NONE and table.client_links[at].next_hash != place:
-            at = table.client_links[at].next_hash
-        if at != NONE:
-            table.client_links[at].next_hash = link.next_hash
-    table.clients_used -= 1
-
-
-cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil:
-    unlink_client(table, place)
-    fd_release32(&table.clients[place].state, FD_CLIENT_FREE)
-    table.client_links[place].next = table.free_client
-    table.free_client = place
-
-
-# The use count moves first: clients of the old use and answers to it are void from then on.
-cdef void free_question(pending_table_t *table, uint16_t slot) noexcept nogil:
-    unlink_question(table, slot)
-    fd_release32(&table.questions[slot].use, table.questions[slot].use + 1)
-    fd_release32(&table.questions[slot].state, FD_PENDING_FREE)
-    if table.question_links[slot].unsent:
-        return                             # the queue of unsent gives it back when it gets there
-    table.question_links[slot].next_hash = table.free_question
-    table.free_question = slot
-
-
-cdef void queue_unsent(pending_table_t *table, uint16_t slot) noexcept nogil:
-    if table.question_links[slot].unsent:
-        return
-    table.question_links[slot].unsent = 1
-    table.question_links[slot].next_unsent = NONE
-    if table.last_unsent == NONE:
-        table.first_unsent = slot
-    else:
-        table.question_links[table.last_unsent].next_unsent = slot
-    table.last_unsent = slot
-
-
-# ------------------------------------------------------------------------------ opening ----
-
-cdef int by_arrival(const void *a, const void *b) noexcept nogil:
-    cdef uint64_t x = (<const uint64_t *>a)[0]
-    cdef uint64_t y = (<const uint64_t *>b)[0]
-    return -1 if x < y else (1 if x > y else 0)
-
-
-cdef bint sane_question(const fd_pending_t *question) noexcept nogil:
-    return ((question.state == FD_PENDING_ASKED or question.state == FD_PENDING_UNSENT)
-            and question.qname_len > 0 and question.qname[question.qname_len - 1] == 0)
-
-
-cdef bint sane_client(const worker_t *worker, const pending_table_t *table, const fd_client_t *client) noexcept nogil:
-    return (client.state == FD_CLIENT_UDP and client.pending < table.question_count
-            and client.listener < worker.config.listener_count
-            and sane_question(&table.questions[client.pending])
-            and table.questions[client.pending].use == client.use)
-
-
-cdef pending_table_t *pending_open(worker_t *worker) noexcept nogil:
-    cdef pending_table_t *table = <pending_table_t *>calloc(1, sizeof(pending_table_t))
-    cdef uint32_t questions = worker.region.pending.count
-    cdef uint32_t clients = worker.region.clients.count
-    cdef uint64_t *arrivals
-    if table == NULL or questions >= NONE or clients >= NONE:
-        free(table)
-        return NULL
-    table.questions = <fd_pending_t *>fd_at(worker.region, worker.region.pending.off)
-    table.clients = <fd_client_t *>fd_at(worker.region, worker.region.clients.off)
-    table.question_count = questions
-    table.client_count = clients
-    table.question_links = <question_link_t *>calloc(questions, sizeof(question_link_t))
-    table.client_links = <client_link_t *>calloc(clients, sizeof(client_link_t))
-    table.question_heads = <uint16_t *>calloc(2 * HEADS, sizeof(uint16_t))
-    arrivals = <uint64_t *>calloc(clients, sizeof(uint64_t))
-    if (table.question_links == NULL or table.client_links == NULL or table.question_heads == NULL
-            or arrivals == NULL):
-        free(table.question_links)
-        free(table.client_links)
-        free(table.question_heads)
-        free(table)
-        free(arrivals)
-        return NULL
-    table.client_heads = table.question_heads + HEADS
-    memset(table.question_heads, 0xff, 2 * HEADS * sizeof(uint16_t))
-    table.free_question = table.free_client = NONE
-    table.oldest = table.youngest = table.first_unsent = table.last_unsent = NONE
-    take_over_clients(worker, table, arrivals)
-    take_over_questions(table)
-    free(arrivals)
-    table.marked_seen = fd_load32(&worker.region.answer_ring.marked)
-    table.generation_seen = fd_load64(&worker.region.coordinator_generation)
-    return table
-
-
-# Relink the clients that a predecessor left, oldest first, and their questions with them.
-cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *arrivals) noexcept nogil:
-    cdef uint32_t i, waiting = 0
-    cdef uint16_t place, slot
-    cdef fd_client_t *client
-    for i in range(table.client_count):
-        client = &table.clients[i]
-        if sane_client(worker, table, client):
-            # 48 bits of ms are 8,900 years.
-            arrivals[waiting] = (client.arrived_ms << 16) | i
-            waiting += 1
-        else:
-            client.state = FD_CLIENT_FREE
-            table.client_links[i].next = table.free_client
-            table.free_client = <uint16_t>i
-    qsort(arrivals, waiting, sizeof(uint64_t), by_arrival)
-    for i in range(waiting):
-        place = <uint16_t>(arrivals[i] & 0xffff)
-        slot = <uint16_t>table.clients[place].pending
-        if not table.question_links[slot].unsent:
-            link_question(table, slot)
-            table.questions[slot].state = FD_PENDING_UNSENT
-            queue_unsent(table, slot)
-        link_client(table, place, slot)
-    bump(worker.counters, FD_C_recovered_clients, waiting)
-
-
-# Free the slots that nobody waits for.
-cdef void take_over_questions(pending_table_t *table) noexcept nogil:
-    cdef uint32_t i
-    for i in range(table.question_count):
-        if table.question_links[i].unsent:
-            continue
-        if table.questions[i].state != FD_PENDING_FREE:
-            table.questions[i].use += 1
-            table.questions[i].state = FD_PENDING_FREE
-        table.question_links[i].next_hash = table.free_question
-        table.free_question = <uint16_t>i
 
 
 # ------------------------------------------------------------------------------ joining ----

@@ -7,7 +7,7 @@ from fastdns._ring cimport ring_t
 from fastdns._shm cimport fd_batch_t, fd_config_t, fd_region_t
 
 cdef struct tcp_t                # worker/_tcp.pyx
-cdef struct pending_table_t      # worker/_pending.pyx
+cdef struct pending_table_t      # worker/_links.pxd
 cdef struct udp_t                # worker/_udp.pyx
 cdef struct late_t               # worker/_send.pyx
 

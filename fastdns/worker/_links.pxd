@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# _links.pxd: what ties the facts of the pending table together: private memory, rebuilt at start. nogil.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._shm cimport fd_client_t, fd_pending_t
+from fastdns.worker._state cimport pending_table_t, worker_t
+
+cdef enum:
+    NONE = 0xffff                # no slot; tables have fewer than 65,535 places
+    HEADS = 8192                 # hash heads of questions, and of clients (for repeats)
+
+# Private links of a question and of a client; all indexes.
+cdef struct question_link_t:
+    uint16_t next_hash           # in its hash chain; in the free list when free
+    uint16_t first               # clients, in order of arrival
+    uint16_t last
+    uint16_t next_unsent
+    uint8_t unsent               # stands in the queue of those to put
+
+cdef struct client_link_t:
+    uint16_t next                # in the question's chain; in the free list when free
+    uint16_t previous
+    uint16_t younger             # in the queue of deadlines
+    uint16_t older
+    uint16_t next_hash           # in the hash chain of (peer, ID)
+
+cdef struct pending_table_t:
+    fd_pending_t *questions      # in the region
+    fd_client_t *clients         # in the region
+    question_link_t *question_links
+    client_link_t *client_links
+    uint16_t *question_heads     # HEADS of each
+    uint16_t *client_heads
+    uint32_t question_count, client_count
+    uint32_t used, clients_used
+    uint16_t free_question, free_client
+    uint16_t oldest, youngest
+    uint16_t first_unsent, last_unsent
+    uint32_t marked_seen         # answer ring's overflow mark
+    uint64_t generation_seen     # of the coordinator
+    bint put                     # a question was put since the last wake
+
+cdef inline uint32_t question_head(uint64_t key_hash) noexcept nogil:
+    return <uint32_t>(key_hash >> 20) & (HEADS - 1)
+
+# The chain in which a client that repeats a query is found: where it asks from, and ID. Not
+# keyed: a flood of chosen sources can make one long, so a walk along it needs a bound.
+cdef uint32_t client_head(const fd_client_t *client) noexcept nogil
+
+# Take the private memory and link what a predecessor left: its clients keep their places (those
+# on its TCP connections went with it), their questions are queued as unsent. NULL: no memory.
+cdef pending_table_t *links_open(worker_t *worker) noexcept nogil
+
+cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil
+cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noexcept nogil
+cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil
+cdef void free_question(pending_table_t *table, uint16_t slot) noexcept nogil
+cdef void queue_unsent(pending_table_t *table, uint16_t slot) noexcept nogil
