@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Samples to figures (median, lowest, highest), figures to a table and to JSON."""
+
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.measure import Sample
+from bench.servers import ROOT
+from tests.peers.run import versions
+
+HELD_TO = {
+    ("hits", "fastdns"): 1.12,
+    ("misses", "fastdns"): 2.6,
+}
+"""Highest ratio to the floor that the design allows."""
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Median, lowest and highest of at least one value."""
+    found = list(values)
+    return {"median": statistics.median(found), "min": min(found), "max": max(found)}
+
+
+def figures(samples: dict[str, list[Sample]]) -> dict[str, dict[str, Any]]:
+    """The figures of one bench by server, with the samples that they come from."""
+    result: dict[str, dict[str, Any]] = {}
+    for name, taken in samples.items():
+        result[name] = {
+            "cpu_us": spread(sample.cpu_us for sample in taken),
+            "answers_per_s": spread(sample.load.answers_per_s for sample in taken),
+            "busy": spread(sample.busy for sample in taken),
+            "p50_us": spread(sample.load.latency_us.p50 for sample in taken),
+            "p99_us": spread(sample.load.latency_us.p99 for sample in taken),
+            "sent": sum(sample.load.sent for sample in taken),
+            "lost": sum(sample.load.lost for sample in taken),
+            "problems": sorted({problem for sample in taken for problem in sample.problems}),
+            "samples": [asdict(sample) for sample in taken],
+        }
+        if "ratio" in taken[0].extra:
+            result[name]["ratio"] = spread(sample.extra["ratio"] for sample in taken)
+    return result
+
+
+def _span(values: dict[str, float] | None, form: str) -> str:
+    if values is None:
+        return ""
+    median, low, high = (format(values[key], form) for key in ("median", "min", "max"))
+    return f"{median} ({low}-{high})" if low != high else median
+
+
+def load_rows(bench: str, found: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Table of a bench at saturation."""
+    header = ["server", "x floor", "CPU us/answer", "answers/s", "busy", "lost", "held to"]
+    rows = []
+    for name, figure in found.items():
+        limit = HELD_TO.get((bench, name))
+        rows.append(
+            [
+                name,
+                _span(figure.get("ratio"), ".2f") or "1",
+                _span(figure["cpu_us"], ".2f"),
+                format(figure["answers_per_s"]["median"], ",.0f"),
+                format(figure["busy"]["median"], ".0%"),
+                str(figure["lost"]),
+                "" if limit is None else f"<= {limit}" + (" ok" if figure["ratio"]["median"] <= limit else " NOT MET"),
+            ]
+        )
+    return header, rows
+
+
+def lone_rows(found: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Table of the lone-miss bench: CPU for one miss, and the wait above upstream's own."""
+    header = ["server", "CPU us/miss", "median wait us", "above upstream's", "p99 us", "lost"]
+    base = found["upstream"]["p50_us"]["median"]
+    rows = [
+        [
+            name,
+            _span(figure["cpu_us"], ".1f"),
+            _span(figure["p50_us"], ".0f"),
+            "" if name == "upstream" else format(figure["p50_us"]["median"] - base, "+.0f"),
+            _span(figure["p99_us"], ".0f"),
+            str(figure["lost"]),
+        ]
+        for name, figure in found.items()
+    ]
+    return header, rows
+
+
+def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: drawn on a terminal, plain columns in a pipe or a file."""
+    if sys.stdout.isatty():
+        table = Table(title=title, title_justify="left")
+        for place, column in enumerate(header):
+            table.add_column(column, justify="left" if place == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(len(row[place]) for row in (header, *rows)) for place in range(len(header))]
+    print(f"\n{title}")
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, cwd=ROOT)
+    except OSError:
+        return ""
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
+def machine() -> dict[str, Any]:
+    """Where and of what a result was taken: without it a figure can't be compared."""
+    cpu = ""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _first_line(["git", "describe", "--always", "--dirty", "--abbrev=12"]),
+        "kernel": platform.release(),
+        "cpu": cpu,
+        "python": platform.python_version(),
+        "versions": {
+            **versions(),
+            "unbound": _first_line(["unbound", "-V"]),
+            "dnsdist": _first_line(["dnsdist", "--version"]),
+        },
+    }
