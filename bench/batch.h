@@ -2,8 +2,9 @@
  *
  * The batch loop shared by floor.c and upstream.c: one UDP socket, recvmmsg, a reply made in place, sendmmsg.
  *
- * Both programs must cost the same for the socket work, so that work stands here once. Nothing but run_batches() is on the
- * packet path; the numbers (batch, buffer, queue) are the ones fastdns's workers use, else the ratio would measure buffers.
+ * Both programs must cost the same for the socket work, so that work stands here once. Nothing but run_batches()
+ * is on the packet path; the numbers (batch, buffer, queue) are those of fastdns's workers, else the ratio would
+ * measure buffers.
  */
 #ifndef FASTDNS_BENCH_BATCH_H
 #define FASTDNS_BENCH_BATCH_H
@@ -29,7 +30,7 @@ enum {
 	SOCKET_QUEUE = 4 << 20,         /* SO_RCVBUFFORCE; the kernel books twice this */
 };
 
-/* Makes the reply from `pkt` (`len` octets, room for BUFFER_LEN) in place; returns its length, 0 to send nothing. */
+/* Makes the reply from `pkt` (`len` octets, room for BUFFER_LEN) in place; returns its length, 0: send nothing. */
 typedef size_t (*make_reply_fn)(uint8_t *pkt, size_t len);
 
 static void on_term(int signo)
@@ -70,7 +71,7 @@ static int open_socket(const char *address, const char *port)
 		perror("socket");
 		exit(1);
 	}
-	/* Without CAP_NET_ADMIN the forced size is refused; the plain one is cut to net.core.rmem_max, better than 208 KiB. */
+	/* Without CAP_NET_ADMIN the forced size is refused; the plain one is cut to net.core.rmem_max. */
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &queue, sizeof queue) < 0)
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue, sizeof queue);
 	if (bind(fd, (struct sockaddr *)&ss, ss_len) < 0) {

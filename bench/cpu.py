@@ -14,8 +14,9 @@ _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 def _own_cpu_s(pid: int) -> float:
     """User and system time of all threads of `pid`, dead ones too, to the nanosecond.
 
-    The kernel's clock of another process, which has no name in Python: clockid_t is the inverted PID above the three
-    bits of the kind, CPUCLOCK_SCHED (include/linux/posix-timers.h). /proc/PID/stat has the same sum in hundredths.
+    The kernel's clock of another process, which has no name in Python: clockid_t is the inverted PID above
+    the three bits of the kind, CPUCLOCK_SCHED (include/linux/posix-timers.h). /proc/PID/stat has the same
+    sum in hundredths.
     """
     return time.clock_gettime((~pid << 3) | 2)
 
@@ -23,7 +24,8 @@ def _own_cpu_s(pid: int) -> float:
 def _dead_children_s(pid: int) -> float:
     """User and system time of the children of `pid` that it has reaped, and of theirs."""
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    fields = stat.rpartition(")")[2].split()  # the command may hold blanks; field 3 (state) is the first after it
+    # The command may hold blanks and brackets; field 3 (state) is the first after it.
+    fields = stat.rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) * _TICK_S  # cutime, cstime
 
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * floor ADDRESS PORT: the floor of every bench. It receives a batch, flips the QR bit, and sends the batch back: the least
- * that a server on sockets can do. A server's cost is stated as a multiple of this program's in the same run.
+ * floor ADDRESS PORT: the floor of every bench. It receives a batch, flips the QR bit, and sends the batch
+ * back: the least that a server on sockets can do. A server's cost is stated as a multiple of this program's
+ * in the same run.
  *
  * Ends on SIGTERM. With port 0 it takes a free one; the line "listening on PORT" says which.
  */

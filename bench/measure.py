@@ -20,7 +20,8 @@ from tests.peers.run import Peer, PeerFailed
 
 HIT_NAMES = numbered_names(10_000, "hits.test")
 MISS_SUFFIX = "miss.test"
-WINDOW = 192  # 0.6 ms of the floor's work, so that no server idles; a default socket queue (256 small packets) holds it
+# 0.6 ms of the floor's work, so that no server idles; a default socket queue (256 small packets) holds it
+WINDOW = 192
 LONE_RATE = 1000.0  # misses/s at which each wake is paid for alone
 _TIMEOUT_S = 2.0
 _PRELOAD_WINDOW = 64
@@ -98,8 +99,13 @@ def floor_hits(cores: Cores, seconds: float) -> Sample:
 
 def hits(name: str, cores: Cores, seconds: float) -> Sample:
     """10,000 names in the cache, asked at random, as fast as the server answers."""
-    spec = LoadSpec(("", 0), names=HIT_NAMES, order="random", seconds=seconds, window=WINDOW, timeout_s=_TIMEOUT_S)
-    with servers.upstream("a", [cores.upstream]) as up, servers.STARTERS[name](up.server, [cores.server]) as peer:
+    spec = LoadSpec(
+        ("", 0), names=HIT_NAMES, order="random", seconds=seconds, window=WINDOW, timeout_s=_TIMEOUT_S
+    )
+    with (
+        servers.upstream("a", [cores.upstream]) as up,
+        servers.STARTERS[name](up.server, [cores.server]) as peer,
+    ):
         _preload(name, peer)
         upstream_before = tree_cpu_s(up.pids[0])
         sample = _measure(name, peer, _at(spec, peer), cores, "NOERROR")
@@ -119,7 +125,10 @@ def floor_misses(cores: Cores, seconds: float) -> Sample:
 def misses(name: str, cores: Cores, seconds: float) -> Sample:
     """Every name new, NXDOMAIN from upstream over UDP, as fast as the server answers."""
     spec = LoadSpec(("", 0), unique_suffix=MISS_SUFFIX, seconds=seconds, window=WINDOW, timeout_s=_TIMEOUT_S)
-    with servers.upstream("nx", [cores.upstream]) as up, servers.STARTERS[name](up.server, [cores.server]) as peer:
+    with (
+        servers.upstream("nx", [cores.upstream]) as up,
+        servers.STARTERS[name](up.server, [cores.server]) as peer,
+    ):
         return _measure(name, peer, _at(spec, peer), cores, "NXDOMAIN")
 
 
@@ -135,7 +144,10 @@ def lone_misses(name: str, cores: Cores, seconds: float) -> Sample:
     spec = LoadSpec(
         ("", 0), unique_suffix=MISS_SUFFIX, seconds=seconds, rate=LONE_RATE, sockets=4, timeout_s=_TIMEOUT_S
     )
-    with servers.upstream("nx", [cores.upstream]) as up, servers.STARTERS[name](up.server, [cores.server]) as peer:
+    with (
+        servers.upstream("nx", [cores.upstream]) as up,
+        servers.STARTERS[name](up.server, [cores.server]) as peer,
+    ):
         return _measure(name, peer, _at(spec, peer), cores, "NXDOMAIN")
 
 
@@ -176,8 +188,11 @@ def interleaved(
     one: Callable[[str], Sample],
     told: Callable[[str, int, Sample], None],
 ) -> tuple[dict[str, list[Sample]], list[str]]:
-    """`rounds` times: the base, then each server followed by the base again. Servers' samples get `extra["ratio"]`, their
-    CPU over the mean of the base's before and after. Returns all samples by name, and what failed."""
+    """`rounds` times: the base, then each server followed by the base again.
+
+    Servers' samples get `extra["ratio"]`, their CPU over the mean of the base's before and after. Returns all
+    samples by name, and what failed.
+    """
     samples: dict[str, list[Sample]] = {}
     failures: list[str] = []
     for number in range(1, rounds + 1):

@@ -72,7 +72,9 @@ def load_rows(bench: str, found: dict[str, dict[str, Any]]) -> tuple[list[str], 
                 format(figure["answers_per_s"]["median"], ",.0f"),
                 format(figure["busy"]["median"], ".0%"),
                 str(figure["lost"]),
-                "" if limit is None else f"<= {limit}" + (" ok" if figure["ratio"]["median"] <= limit else " NOT MET"),
+                ""
+                if limit is None
+                else f"<= {limit}" + (" ok" if figure["ratio"]["median"] <= limit else " NOT MET"),
             ]
         )
     return header, rows

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``make bench``, or ``python -m bench.run``: fastdns and its peers, as multiples of the floor of the same minute.
+"""``make bench``, or ``python -m bench.run``: fastdns and its peers as multiples of the floor.
 
-Absolute times mean nothing on a shared machine; a ratio to a program that ran just before and just after does. So rounds are
-interleaved (floor, server, floor, next server, floor), a server's ratio is taken to the floors beside it, and the result is
-the median of rounds with the lowest and the highest.
+Absolute times mean nothing on a shared machine; a ratio to a program that ran just before and just after
+does. So rounds are interleaved (floor, server, floor, next server, floor), a server's ratio is taken to the
+floors beside it, and the result is the median of rounds with the lowest and the highest.
 """
 
 import argparse
@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--servers", help=f"comma list of {', '.join(servers.STARTERS)}; default: what is installed")
+    parser.add_argument(
+        "--servers", help=f"comma list of {', '.join(servers.STARTERS)}; default: what is installed"
+    )
     parser.add_argument("--benches", default=",".join(BENCHES), help="comma list (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of load for each sample (%(default)s)")
@@ -82,10 +84,14 @@ def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> t
 
 def _cores(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Cores:
     load = arguments.load_cpu
-    cores = Cores(arguments.server_cpu, load, load if arguments.upstream_cpu is None else arguments.upstream_cpu)
+    cores = Cores(
+        arguments.server_cpu, load, load if arguments.upstream_cpu is None else arguments.upstream_cpu
+    )
     allowed = os.sched_getaffinity(0)
     if cores.server == cores.load or not {cores.server, cores.load, cores.upstream} <= allowed:
-        parser.error(f"server and load need two different cores of {sorted(allowed)}: --server-cpu, --load-cpu")
+        parser.error(
+            f"server and load need two different cores of {sorted(allowed)}: --server-cpu, --load-cpu"
+        )
     os.nice(arguments.nice)
     os.sched_setaffinity(0, {cores.load})  # this program's own work must not fall on the server's core
     return cores
@@ -117,8 +123,11 @@ def _saturated(
     return found, failures
 
 
-def _lone(names: Sequence[str], cores: Cores, rounds: int, seconds: float) -> tuple[dict[str, Any], list[str]]:
-    # Its requirement is a comparison with node-cache in the same run, so node-cache is measured even if not asked for.
+def _lone(
+    names: Sequence[str], cores: Cores, rounds: int, seconds: float
+) -> tuple[dict[str, Any], list[str]]:
+    # Its requirement is a comparison with node-cache in the same run, so node-cache is measured even if not
+    # asked for.
     if "fastdns" in names and "node-cache" not in names and servers.missing("node-cache") is None:
         names = [*names, "node-cache"]
     seconds = max(seconds, _LONE_SECONDS_MIN)
@@ -148,7 +157,9 @@ def _balance(cores: Cores, seconds: float) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"fastdns: {error}"]
     shares: list[float] = sample.extra["shares"]
     rows = [[f"worker {number}", format(share, ".1%")] for number, share in enumerate(shares)]
-    report.show("Balance: one client socket at full speed, two workers (none above 60 %)", ["worker", "share"], rows)
+    report.show(
+        "Balance: one client socket at full speed, two workers (none above 60 %)", ["worker", "share"], rows
+    )
     return {"fastdns": asdict(sample)}, []
 
 

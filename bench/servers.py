@@ -35,7 +35,9 @@ def floor(cpus: Iterable[int]) -> Iterator[peers.Peer]:
 def upstream(mode: str, cpus: Iterable[int]) -> Iterator[peers.Peer]:
     """bench/upstream.c in mode `a` (an address for every name) or `nx` (NXDOMAIN for every name)."""
     program = _tool("upstream")
-    with peers.start("upstream", lambda _, port: [program, peers.LOOPBACK, str(port), mode], cpus=cpus) as peer:
+    with peers.start(
+        "upstream", lambda _, port: [program, peers.LOOPBACK, str(port), mode], cpus=cpus
+    ) as peer:
         yield peer
 
 
@@ -46,7 +48,8 @@ def fastdns(server: Upstream, cpus: Iterable[int], workers: int = 1) -> Iterator
     def configure(_: Path, port: int) -> list[str]:
         return [
             "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "fastdns", "serve",
-            "--listen", f"{peers.LOOPBACK}:{port}", "--upstream", f"{server[0]}:{server[1]}", "--workers", str(workers),
+            "--listen", f"{peers.LOOPBACK}:{port}", "--upstream", f"{server[0]}:{server[1]}",
+            "--workers", str(workers),
         ]  # fmt: skip
 
     with peers.start("fastdns", configure, cpus=cpus) as peer:

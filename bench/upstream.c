@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * upstream ADDRESS PORT nx|a: the upstream of the benches, at nearly the floor's cost, so that it never limits a server.
+ * upstream ADDRESS PORT nx|a: the upstream of the benches, at nearly the floor's cost, so that it never limits
+ * a server.
  *
  *   nx   every question: NXDOMAIN, with an SOA of the name's last label (so that it may be cached, RFC 2308 s5)
- *   a    every question for A: one address in 10/8, made from the name (the same name has the same address in each run);
- *        every other type: NODATA with that SOA
+ *   a    every question for A: one address in 10/8, made from the name, so the same in each run; every other
+ *        type: NODATA with that SOA
  *
- * The reply is the header, the question as it came, and one record; an OPT in the query is not answered, as a server without
- * EDNS would (RFC 6891 s7). Ends on SIGTERM. With port 0 it takes a free one; the line "listening on PORT" says which.
+ * The reply is the header, the question as it came, and one record; an OPT in the query is not answered, as a
+ * server without EDNS would (RFC 6891 s7). Ends on SIGTERM. With port 0 it takes a free one; the line "listening
+ * on PORT" says which.
  */
 #include "batch.h"
 

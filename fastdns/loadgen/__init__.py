@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native load generator: DNS over UDP, faster on one core than any server on another.
 
-``run(LoadSpec(...))`` loads a server from this process and thread; ``run_process`` does it from a process of its own,
-on the cores that it is told, which is what a measurement wants. ``python -m fastdns.loadgen --help`` is that process.
+``run(LoadSpec(...))`` loads a server from this process and thread; ``run_process`` does it from a process of
+its own, on the cores that it is told, which is what a measurement wants. ``python -m fastdns.loadgen
+--help`` is that process.
 """
 
 import random
@@ -41,7 +42,8 @@ def run(spec: LoadSpec, progress: Callable[[LoadResult], None] | None = None) ->
             more = generator.step(min(_STEP_S, left))
             if progress is not None:
                 progress(_result(generator.totals()))
-        # What was sent in the last moment may still be answered; after the timeout (and a look for it) nothing can be.
+        # What was sent in the last moment may still be answered; after the timeout (and a look for it)
+        # nothing can be.
         deadline = time.monotonic() + spec.timeout_s + 2 * _STEP_S
         while more and time.monotonic() < deadline:
             more = generator.step(_STEP_S, sending=False)
@@ -61,8 +63,7 @@ def _prepare(spec: LoadSpec) -> tuple[Generator, list[socket.socket]]:
         wait = "nap" if spec.rate is None and spec.window >= _NAP_WINDOW else "poll"
     sockets: list[socket.socket] = []
     try:
-        for _ in range(spec.sockets):
-            sockets.append(_connected(spec.server))
+        sockets.extend(_connected(spec.server) for _ in range(spec.sockets))  # what was opened stays in it
         generator = Generator(
             [sock.fileno() for sock in sockets],
             queries,
@@ -89,7 +90,9 @@ def _connected(server: tuple[str, int]) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        raise OSError(error.errno, f"no more sockets ({limit} open files allowed): {error.strerror}") from error
+        raise OSError(
+            error.errno, f"no more sockets ({limit} open files allowed): {error.strerror}"
+        ) from error
     # A reply that our own queue drops would count as the server's loss. The forced size needs CAP_NET_ADMIN.
     try:
         sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), _RECEIVE_QUEUE)

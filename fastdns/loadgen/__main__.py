@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--numbered", type=int, metavar="N", help="N numbered names under --suffix")
     what.add_argument("--unique", metavar="SUFFIX", help="only names never asked before, under SUFFIX")
     what.add_argument(
-        "--spec", metavar="FILE", help="a whole LoadSpec as JSON ('-': standard input); other options are ignored"
+        "--spec",
+        metavar="FILE",
+        help="a whole LoadSpec as JSON ('-': standard input); other options are ignored",
     )
     parser.add_argument("--suffix", default="hits.test", help="of the numbered names (%(default)s)")
     parser.add_argument("--qtype", default="A", help="of the unique names (%(default)s)")
@@ -44,12 +46,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help="how long to send (10 when no --count is given)")
     parser.add_argument("--count", type=int, help="how many queries to send")
     parser.add_argument("--window", type=int, default=1024, help="queries under way at most (%(default)s)")
-    parser.add_argument("--rate", type=float, help="queries a second, evenly; else as fast as the window allows")
+    parser.add_argument(
+        "--rate", type=float, help="queries a second, evenly; else as fast as the window allows"
+    )
     parser.add_argument("--sockets", type=int, default=16, help="client sockets (%(default)s)")
-    parser.add_argument("--timeout", type=float, default=1.0, metavar="S", help="a later reply is late (%(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=1.0, metavar="S", help="a later reply is late (%(default)s)"
+    )
     parser.add_argument("--no-verify", action="store_true", help="don't compare each reply's question")
     parser.add_argument("--wait", choices=("auto", "poll", "nap", "spin"), default="auto")
-    parser.add_argument("--cpu", type=int, action="append", metavar="N", help="run on this core only; may be repeated")
+    parser.add_argument(
+        "--cpu", type=int, action="append", metavar="N", help="run on this core only; may be repeated"
+    )
     return parser
 
 
@@ -100,6 +108,7 @@ def _spec(arguments: argparse.Namespace) -> tuple[LoadSpec, list[int] | None]:
 
 
 def main() -> int:
+    """The command; returns its exit code."""
     parser = _parser()
     try:
         spec, cpus = _spec(parser.parse_args())

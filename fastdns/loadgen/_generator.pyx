@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generator's loop: send queries, match replies, count. See Generator; the typed interface is fastdns.loadgen.
+"""The generator's loop: send queries, match replies, count. Its typed interface is fastdns.loadgen.
 
-It must cost less per query than the server that it loads, on one core beside it. So: connected sockets (no route look-up a
-packet), batches both ways, one clock reading a batch, nothing allocated after set-up, and while the server has plenty in its
-queue the loop naps instead of collecting replies one by one. A nap is a plain sleep, not poll: a poller would add the cost of
-waking it to the server's account.
+It must cost less per query than the server that it loads, on one core beside it. So: connected sockets (no
+route look-up a packet), batches both ways, one clock reading a batch, nothing allocated after set-up, and
+while the server has plenty in its queue the loop naps instead of collecting replies one by one. A nap is a
+plain sleep, not poll: a poller would add the cost of waking it to the server's account.
 """
 
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, errno
@@ -12,51 +12,29 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-cdef extern from "<sys/socket.h>" nogil:
-    struct iovec:
-        void *iov_base
-        size_t iov_len
-    struct msghdr:
-        void *msg_name
-        unsigned int msg_namelen
-        iovec *msg_iov
-        size_t msg_iovlen
-        void *msg_control
-        size_t msg_controllen
-        int msg_flags
-    struct mmsghdr:
-        msghdr msg_hdr
-        unsigned int msg_len
-    int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, void *timeout)
-    int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
-    int MSG_DONTWAIT
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *signals)
-    short POLLIN
-
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec *out)
-    int nanosleep(const timespec *duration, timespec *rest)
-    int CLOCK_MONOTONIC
-
-cdef extern from "<sys/prctl.h>" nogil:
-    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
-    int PR_SET_TIMERSLACK
-    int PR_GET_TIMERSLACK
+from fastdns.loadgen._kernel cimport (
+    CLOCK_MONOTONIC,
+    MSG_DONTWAIT,
+    POLLIN,
+    PR_GET_TIMERSLACK,
+    PR_SET_TIMERSLACK,
+    clock_gettime,
+    iovec,
+    mmsghdr,
+    nanosleep,
+    pollfd,
+    ppoll,
+    prctl,
+    recvmmsg,
+    sendmmsg,
+    timespec,
+)
 
 cdef enum:
     BATCH = 64                   # messages a system call, as the servers under test use
     HEADER_LEN = 12              # octets; RFC 1035 s4.1.1
-    QUERY_STRIDE = 512           # octets kept for one query under way to the kernel: name 255 + 33 of header, question, OPT
-    QUERY_MAX = 320
+    QUERY_STRIDE = 512           # octets kept for one query of a batch
+    QUERY_MAX = 320              # octets: a name's 255, and header, question's rest and OPT
     REPLY_STRIDE = 4096 + 64     # one line more than a page: else all headers share an L1 set
     REPLY_MAX = 4096             # octets read of a reply; longer ones are counted by their head
     SERIAL_LEN = 8               # base-32 digits of a unique name's serial: 2**40 names a run
@@ -122,8 +100,9 @@ cdef inline uint64_t next_random(uint64_t *state) noexcept nogil:
 
 
 cdef inline uint16_t scramble(uint16_t value, uint32_t key) noexcept nogil:
-    # A keyed permutation of 16 bits (four Feistel rounds), undone by unscramble. An ID holds its slot's number and some random
-    # bits; scrambled, every bit of it looks random, so that a server that spreads by ID sees an even spread.
+    # A keyed permutation of 16 bits (four Feistel rounds), undone by unscramble. An ID holds its slot's
+    # number and some random bits; scrambled, every bit of it looks random, so that a server that spreads by
+    # ID sees an even spread.
     cdef uint32_t left = value >> 8, right = value & 0xFF, i, swap
     for i in range(4):
         swap = right
@@ -161,7 +140,10 @@ cdef inline void put_serial(uint8_t *out, uint64_t serial) noexcept nogil:
 
 
 def histogram_bounds(int index):
-    """(lowest, highest) ns that fall into bucket `index`: the inverse of the loop's arithmetic, for reading percentiles."""
+    """(lowest, highest) ns that fall into bucket `index`.
+
+    The inverse of the loop's arithmetic, for reading percentiles.
+    """
     if index < 2 * HIST_SUB:
         return index, index
     shift = index // HIST_SUB - 1
@@ -174,7 +156,8 @@ cdef class Generator:
 
     fds            the sockets; they stay the caller's
     queries        prepared messages, ID 0; each at most 320 octets
-    unique         the one query is a pattern: its first label (16 octets) is the run's prefix and a serial, new for each query
+    unique         the one query is a pattern: its first label (16 octets) is the run's prefix and a serial,
+                   new for each query
     window         queries under way at most, all sockets together
     rate           queries/s; 0: as fast as the window allows
     count          queries in all; 0: until the caller stops stepping
@@ -213,8 +196,9 @@ cdef class Generator:
     cdef uint8_t *arrived_buffers
     cdef pollfd *poll_fds
 
-    def __cinit__(self, fds, queries, *, bint unique=False, bint random_order=False, bint verify=True, int wait=0,
-                  uint32_t window=1024, double rate=0.0, uint64_t count=0, double timeout_s=1.0, uint64_t seed=1):
+    def __cinit__(self, fds, queries, *, bint unique=False, bint random_order=False, bint verify=True,
+                  int wait=0, uint32_t window=1024, double rate=0.0, uint64_t count=0, double timeout_s=1.0,
+                  uint64_t seed=1):
         cdef uint32_t i, j
         cdef uint64_t n, off = 0
         cdef bytes message
@@ -225,8 +209,9 @@ cdef class Generator:
             raise ValueError("at least one socket, one query and a window of one")
         self.slots_each = (window + self.n_clients - 1) // self.n_clients
         if self.slots_each > 8192:
-            # The ID has 16 bits; fewer than three random ones would let a late reply pass for the next query's.
-            raise ValueError(f"window {window} needs more than {self.n_clients} sockets: at most 8192 queries on each")
+            # The ID has 16 bits; fewer than three random ones would let a late reply pass for the next
+            # query's.
+            raise ValueError(f"window {window} needs more than {self.n_clients} sockets: at most 8192 each")
         self.slot_bits = (self.slots_each - 1).bit_length() if self.slots_each > 1 else 0
         self.unique = unique
         self.random_order = random_order
@@ -301,7 +286,7 @@ cdef class Generator:
         free(self.arrived_buffers)
 
     def step(self, double seconds, bint sending=True):
-        """Run for `seconds`, or until `count` queries are sent and none is under way. False: nothing more to do.
+        """Run for `seconds`, or until `count` queries are sent and none is under way; False then.
 
         With `sending` off it only waits for what is under way. Signals are the caller's, between two steps.
         """
@@ -309,7 +294,8 @@ cdef class Generator:
         cdef bint more
         cdef int slack
         with nogil:
-            # A nap must not grow to the default slack of 50 us. The thread is the caller's, so the slack is given back.
+            # A nap must not grow to the default slack of 50 us. The thread is the caller's, so the slack is
+            # given back.
             slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
             prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0)
             end_ns = now_ns() + <int64_t>(seconds * 1e9)
@@ -438,8 +424,8 @@ cdef class Generator:
                     number = (self.position + i) % self.n_queries
                 length = self.query_off[number + 1] - self.query_off[number]
                 memcpy(buf, self.queries + self.query_off[number], length)
-            message_id = scramble(<uint16_t>(<uint16_t>(next_random(&self.random_state) >> 40) << self.slot_bits | index),
-                                  self.id_key)
+            message_id = <uint16_t>(next_random(&self.random_state) >> 40) << self.slot_bits | index
+            message_id = scramble(message_id, self.id_key)
             buf[0] = <uint8_t>(message_id >> 8)
             buf[1] = <uint8_t>message_id
             slot.id = message_id
@@ -448,7 +434,8 @@ cdef class Generator:
         now = now_ns()
         done = sendmmsg(client.fd, self.out, want, MSG_DONTWAIT)
         if done < 0:
-            # ECONNREFUSED is news of an earlier query, EAGAIN a full queue: the same slots are filled anew in a moment.
+            # ECONNREFUSED is news of an earlier query, EAGAIN a full queue: the same slots are filled anew
+            # in a moment.
             if errno == ECONNREFUSED:
                 self.counters.refused += 1
             elif errno != EINTR and errno != EAGAIN and errno != ENOBUFS:
@@ -478,7 +465,7 @@ cdef class Generator:
                 return total
             now = now_ns()
             for i in range(n):
-                self._match(client, <const uint8_t *>self.arrived_iov[i].iov_base, self.arrived[i].msg_len, now)
+                self._match(client, self.arrived_buffers + i * REPLY_STRIDE, self.arrived[i].msg_len, now)
             total += <uint32_t>n
             if n < BATCH:
                 return total

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The generator in a process of its own: `start_process` begins a run, `run_process` begins one and waits for it."""
+"""The generator in a process of its own.
+
+`start_process` begins a run, `run_process` begins one and waits for it.
+"""
 
 import json
 import subprocess
@@ -32,7 +35,10 @@ def start_process(spec: LoadSpec, cpus: Iterable[int] | None = None) -> "subproc
 
 
 def finish_process(process: "subprocess.Popen[str]", timeout_s: float) -> LoadResult:
-    """Wait for the run's end and return its figures. The process is gone when this returns, however it returns."""
+    """Wait for the run's end and return its figures.
+
+    The process is gone when this returns, however it returns.
+    """
     try:
         output, _ = process.communicate(timeout=timeout_s)
     finally:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queries as octets, prepared before a run: names with types, or the pattern of names that are never repeated.
+"""Queries as octets, prepared before a run: names with types, or a pattern of names never repeated.
 
 Only what a load needs: dnspython, which knows the types, would take a second for 10,000 messages.
 """
@@ -31,7 +31,10 @@ def qtype_number(qtype: str | int) -> int:
 
 
 def encode_name(name: str) -> bytes:
-    r"""A domain name in wire form; the last dot is optional. Labels may hold ``\.`` and ``\DDD`` (RFC 1035 s5.1)."""
+    r"""A domain name in wire form.
+
+    Its last dot is optional. Labels may hold ``\.`` and ``\DDD`` (RFC 1035 s5.1).
+    """
     labels: list[bytearray] = [bytearray()]
     characters = iter(name)
     for character in characters:
@@ -60,7 +63,9 @@ def encode_name(name: str) -> bytes:
     return wire
 
 
-def encode_query(name: str, qtype: str | int = "A", edns: int | None = None, dnssec_ok: bool = False) -> bytes:
+def encode_query(
+    name: str, qtype: str | int = "A", edns: int | None = None, dnssec_ok: bool = False
+) -> bytes:
     """A recursive query with ID 0. `edns` is the UDP size of its OPT; None: no OPT."""
     question = encode_name(name) + qtype_number(qtype).to_bytes(2, "big") + _IN.to_bytes(2, "big")
     header = b"\0\0" + _FLAG_RD.to_bytes(2, "big") + b"\0\1\0\0\0\0" + (b"\0\0" if edns is None else b"\0\1")
@@ -70,19 +75,33 @@ def encode_query(name: str, qtype: str | int = "A", edns: int | None = None, dns
         raise ValueError(f"EDNS size {edns} is outside 0..65535")
     ttl = _EDNS_DO if dnssec_ok else 0
     return (
-        header + question + b"\0" + _OPT.to_bytes(2, "big") + edns.to_bytes(2, "big") + ttl.to_bytes(4, "big") + b"\0\0"
+        header
+        + question
+        + b"\0"
+        + _OPT.to_bytes(2, "big")
+        + edns.to_bytes(2, "big")
+        + ttl.to_bytes(4, "big")
+        + b"\0\0"
     )
 
 
-def unique_query(suffix: str, qtype: str | int = "A", edns: int | None = None, dnssec_ok: bool = False) -> bytes:
-    """The pattern for names under `suffix` that no run repeats: 40 random bits for the run, the generator's serial."""
+def unique_query(
+    suffix: str, qtype: str | int = "A", edns: int | None = None, dnssec_ok: bool = False
+) -> bytes:
+    """The pattern for names under `suffix` that no run repeats.
+
+    40 random bits for the run, the generator's serial.
+    """
     number = secrets.randbits(5 * (UNIQUE_LABEL_LEN - _SERIAL_LEN))
     prefix = "".join(_DIGITS[number >> 5 * place & 31] for place in range(UNIQUE_LABEL_LEN - _SERIAL_LEN))
     return encode_query(f"{prefix}{'0' * _SERIAL_LEN}.{suffix.lstrip('.')}", qtype, edns, dnssec_ok)
 
 
 def read_names(lines: Iterable[str]) -> list[tuple[str, str]]:
-    """(name, type) of each line of a query file in dnsperf's form: ``name [type]``; ``#`` and ``;`` begin comments."""
+    """(name, type) of each line of a query file in dnsperf's form.
+
+    ``name [type]``; ``#`` and ``;`` begin comments.
+    """
     names: list[tuple[str, str]] = []
     for line in lines:
         words = line.split()

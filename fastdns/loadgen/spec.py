@@ -54,7 +54,11 @@ class LoadSpec:
             raise ValueError("give either names or a unique suffix")
         if self.seconds is None and self.count is None:
             raise ValueError("give seconds, a count, or both: a load without an end is not a measurement")
-        for name, value in (("window", self.window), ("sockets", self.sockets), ("timeout_s", self.timeout_s)):
+        for name, value in (
+            ("window", self.window),
+            ("sockets", self.sockets),
+            ("timeout_s", self.timeout_s),
+        ):
             if value <= 0:
                 raise ValueError(f"{name} must be above 0, not {value}")
         if self.rate is not None and self.rate <= 0:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Build the peers that aren't Debian packages into build/peers (or $FASTDNS_PEERS_DIR): coredns and node-cache.
+# Build the peers that aren't Debian packages, coredns and node-cache, into build/peers or $FASTDNS_PEERS_DIR.
 # What is there in the pinned version stays. Needs go; about two minutes from nothing.
 set -eu
 
@@ -17,8 +17,9 @@ build_coredns() {
 	GOBIN="$out" go install "github.com/coredns/coredns@$COREDNS_VERSION"
 }
 
-# Not by `go install`: it refuses modules whose go.mod has replace directives, and asks for the module's list of versions, of
-# which there is none. As the main module, in a copy of its source, node-cache has its own replacements and sums.
+# Not by `go install`: it refuses modules whose go.mod has replace directives, and asks for the module's list of
+# versions, of which there is none. As the main module, in a copy of its source, node-cache has its own replacements
+# and sums.
 build_node_cache() {
 	module=$(GONOSUMDB=k8s.io/dns go mod download -json "k8s.io/dns@$NODE_CACHE_VERSION")
 	sum=$(printf '%s' "$module" | sed -n 's/.*"Sum": "\(.*\)".*/\1/p')

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test cluster: its zones as files, and every name in them as a list.
 
-Run as ``python tests/peers/make_zone.py DIRECTORY``. Deterministic: no randomness, no time. The records have the form
-of CoreDNS's kubernetes plugin (TTL 5, SRV for each named port, headless services by their endpoints, PTRs of services and
-pods), and beside them stands what a plain zone may hold: wildcards, CNAMEs, MX, CAA, HTTPS, SVCB, unknown types, long
-TXT.
+Run as ``python tests/peers/make_zone.py DIRECTORY``. Deterministic: no randomness, no time. The records have
+the form of CoreDNS's kubernetes plugin (TTL 5, SRV for each named port, headless services by their
+endpoints, PTRs of services and pods), and beside them stands what a plain zone may hold: wildcards, CNAMEs,
+MX, CAA, HTTPS, SVCB, unknown types, long TXT.
 """
 
 import ipaddress
@@ -43,7 +43,9 @@ class Record:
 
 
 def _soa(zone: str, ttl: int = TTL, minimum: int = TTL) -> Record:
-    return Record(zone, "SOA", f"ns.dns.{CLUSTER}. hostmaster.{CLUSTER}. {SERIAL} 7200 1800 86400 {minimum}", ttl)
+    return Record(
+        zone, "SOA", f"ns.dns.{CLUSTER}. hostmaster.{CLUSTER}. {SERIAL} 7200 1800 86400 {minimum}", ttl
+    )
 
 
 def _pointer(address: ipaddress.IPv4Address | ipaddress.IPv6Address, target: str) -> Record:
@@ -99,7 +101,9 @@ def _odd_records() -> Iterator[Record]:
     yield Record(f"long-txt.{odd}", "TXT", " ".join(f'"{chr(97 + i) * 250}"' for i in range(8)))
     yield Record(f"unknown.{odd}", "TYPE65400", "\\# 6 010203040506")
     yield Record(f"unknown-empty.{odd}", "TYPE65401", "\\# 0")
-    yield Record(f"https.{odd}", "HTTPS", "1 . alpn=h2,h3 ipv4hint=10.43.10.20 ipv6hint=fd00:43::a14 port=8443")
+    yield Record(
+        f"https.{odd}", "HTTPS", "1 . alpn=h2,h3 ipv4hint=10.43.10.20 ipv6hint=fd00:43::a14 port=8443"
+    )
     yield Record(f"https-alias.{odd}", "HTTPS", f"0 https.{odd}.")
     yield Record(f"_dns.svcb.{odd}", "SVCB", f"1 nginx-svc.default.svc.{CLUSTER}. alpn=dot port=853")
     yield Record(f"mx.{odd}", "MX", f"10 nginx-svc.default.svc.{CLUSTER}.")
@@ -115,7 +119,9 @@ def _odd_records() -> Iterator[Record]:
     yield Record(f"ttl0.{odd}", "A", "10.43.99.2", 0)
     yield Record(f"ttl-day.{odd}", "A", "10.43.99.3", 86400)
     yield Record(f"mixed-ttl.{odd}", "CNAME", f"ttl-day.{odd}.", 30)
-    yield Record(f"deep.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.{odd}", "A", "10.43.99.4")  # and a chain of empty non-terminals
+    yield Record(
+        f"deep.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.{odd}", "A", "10.43.99.4"
+    )  # its parents are empty non-terminals
     yield Record(f"{'x' * 63}.{'y' * 63}.{'z' * 63}.{odd}", "A", "10.43.99.5")
     yield Record(f"under_score.{odd}", "A", "10.43.99.6")
 
@@ -156,7 +162,7 @@ def zones() -> dict[str, list[Record]]:
 
 
 def questions(zone: str | None = None) -> list[tuple[str, str]]:
-    """(name, type) of every RRset in `zone` (None: in all), in zone order; wildcards' own names are left out."""
+    """(name, type) of every RRset in `zone`, or in all; wildcards' own names are left out."""
     found = {
         (record.owner, record.rtype): None
         for name, records in zones().items()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real DNS servers on loopback, for tests and benches: coredns, nsd, unbound, dnsdist, node_cache.
 
-Each is a context manager that starts the server on a free port (or the one given), waits until it answers, yields a
-Peer, and leaves nothing behind: the server has a process group and a scratch directory of its own, and dies with this process
-whatever happens to it. A missing program raises PeerMissing, whose text says how to get it.
+Each is a context manager that starts the server on a free port (or the one given), waits until it answers,
+yields a Peer, and leaves nothing behind: the server has a process group and a scratch directory of its own,
+and dies with this process whatever happens to it. A missing program raises PeerMissing, whose text says how
+to get it.
 
     with coredns() as upstream, unbound(upstream.server) as peer:
         ask(peer.address, peer.port)
@@ -32,11 +33,11 @@ _PEERS_DIR = Path(os.environ.get("FASTDNS_PEERS_DIR", Path(__file__).parents[2] 
 _FALLBACK_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # daemons that a user's PATH leaves out
 
 
-class PeerMissing(Exception):
+class PeerMissing(Exception):  # noqa: N818 - the state of a machine, not an error
     """A server's program isn't installed here."""
 
 
-class PeerFailed(Exception):
+class PeerFailed(Exception):  # noqa: N818
     """A server was started and didn't answer; the text has the end of its log."""
 
 
@@ -83,7 +84,10 @@ def free_port(address: str = LOOPBACK) -> int:
     """A port that is free for UDP and TCP at this moment."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
-        with socket.socket(family, socket.SOCK_DGRAM) as udp, socket.socket(family, socket.SOCK_STREAM) as tcp:
+        with (
+            socket.socket(family, socket.SOCK_DGRAM) as udp,
+            socket.socket(family, socket.SOCK_STREAM) as tcp,
+        ):
             udp.bind((address, 0))
             port: int = udp.getsockname()[1]
             try:
@@ -126,7 +130,9 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", address: str, port: int
             break
         time.sleep(0.02)
     tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    raise PeerFailed(f"{process.args!r} doesn't answer on {address}:{port} (exit code {process.poll()}):\n{tail}")
+    raise PeerFailed(
+        f"{process.args!r} doesn't answer on {address}:{port} (exit code {process.poll()}):\n{tail}"
+    )
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -188,9 +194,15 @@ def _endpoint(server: tuple[str, int], separator: str = ":") -> str:
 
 @contextlib.contextmanager
 def coredns(
-    port: int = 0, external: tuple[str, int] | None = None, cpus: Iterable[int] | None = None, address: str = LOOPBACK
+    port: int = 0,
+    external: tuple[str, int] | None = None,
+    cpus: Iterable[int] | None = None,
+    address: str = LOOPBACK,
 ) -> Iterator[Peer]:
-    """CoreDNS with the test cluster's zones (make_zone). `external` has all other names; None: example.test is here."""
+    """CoreDNS with the test cluster's zones (make_zone).
+
+    `external` has all other names; None: example.test is here.
+    """
     program = find_program("coredns")
 
     def configure(directory: Path, chosen: int) -> list[str]:
@@ -202,7 +214,8 @@ def coredns(
             lines.append(f"    forward . {_endpoint(external)}")
         corefile = directory / "Corefile"
         corefile.write_text(
-            "\n".join([f".:{chosen} {{", f"    bind {address}", "    errors", *lines, "}", ""]), encoding="ascii"
+            "\n".join([f".:{chosen} {{", f"    bind {address}", "    errors", *lines, "}", ""]),
+            encoding="ascii",
         )
         return [program, "-conf", str(corefile), "-quiet"]
 
@@ -212,7 +225,10 @@ def coredns(
 
 @contextlib.contextmanager
 def nsd(port: int = 0, cpus: Iterable[int] | None = None, address: str = LOOPBACK) -> Iterator[Peer]:
-    """NSD with the external zone, example.test. Its rate limits are off: a load of equal answers would meet them."""
+    """NSD with the external zone, example.test.
+
+    Its rate limits are off: a load of equal answers would meet them.
+    """
     program = find_program("nsd")
 
     def configure(directory: Path, chosen: int) -> list[str]:
@@ -356,7 +372,10 @@ def coredns_cache(
     capacity: int = 50_000,
     ttl_s: int = 3600,
 ) -> Iterator[Peer]:
-    """CoreDNS with node-cache's Corefile: what a bench shows, under its own name, where node-cache can't be built."""
+    """CoreDNS with node-cache's Corefile.
+
+    What a bench shows, under its own name, where node-cache can't be built.
+    """
     program = find_program("coredns")
 
     def configure(directory: Path, chosen: int) -> list[str]:

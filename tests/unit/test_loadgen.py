@@ -101,13 +101,16 @@ def test_every_query_is_answered_once(serve: Callable[[Behaviour], Server]) -> N
 
 def test_a_large_window_naps_and_loses_nothing(serve: Callable[[Behaviour], Server]) -> None:
     server = serve(echo)
-    result = run(LoadSpec(server.address, names=numbered_names(10, "x.test"), count=3000, window=512, sockets=2))
+    result = run(
+        LoadSpec(server.address, names=numbered_names(10, "x.test"), count=3000, window=512, sockets=2)
+    )
     assert_books_balance(result)
     assert result.answered == 3000
 
 
 def test_ids_look_random_and_are_unique_while_under_way(serve: Callable[[Behaviour], Server]) -> None:
-    # A server spreads queries by their ID: each bit of it must be even, although half of it is a slot's number.
+    # A server spreads queries by their ID: each bit of it must be even, although half of it is a slot's
+    # number.
     server = serve(echo)
     run(LoadSpec(server.address, names=[("a.test", "A")], count=4000, window=8, sockets=1))
     ids = [int.from_bytes(query[:2], "big") for query in server.seen]
@@ -166,7 +169,9 @@ def test_late_replies_are_late_not_lost(serve: Callable[[Behaviour], Server]) ->
 
     # At 5/s the reply to each query comes with the next one, 200 ms later and 140 ms too late.
     server = serve(answer_the_one_before)
-    result = run(LoadSpec(server.address, names=[("a.test", "A")], count=5, rate=5, timeout_s=0.06, sockets=1))
+    result = run(
+        LoadSpec(server.address, names=[("a.test", "A")], count=5, rate=5, timeout_s=0.06, sockets=1)
+    )
     assert_books_balance(result)
     assert (result.answered, result.timeouts, result.late, result.lost) == (0, 5, 4, 1)
 
@@ -270,14 +275,18 @@ def test_names_are_encoded_as_dnspython_encodes_them(labels: list[bytes]) -> Non
     assert encode_name(name.to_text()) == name.to_wire()
 
 
-@pytest.mark.parametrize("wrong", ["a..b", ".a", "a" * 64, "a\\", "\\25", "\\256", ".".join(["a" * 63] * 4) + ".bc"])
+@pytest.mark.parametrize(
+    "wrong", ["a..b", ".a", "a" * 64, "a\\", "\\25", "\\256", ".".join(["a" * 63] * 4) + ".bc"]
+)
 def test_bad_names_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError):
         encode_name(wrong)
 
 
 def test_queries_are_encoded_as_dnspython_encodes_them() -> None:
-    expected = dns.message.make_query("www.example.test", "SRV", use_edns=0, payload=4096, want_dnssec=True, id=0)
+    expected = dns.message.make_query(
+        "www.example.test", "SRV", use_edns=0, payload=4096, want_dnssec=True, id=0
+    )
     assert encode_query("www.example.test", "SRV", 4096, dnssec_ok=True) == expected.to_wire()
     plain = dns.message.make_query("www.example.test", "TYPE65400", use_edns=False, id=0)
     assert encode_query("www.example.test.", "TYPE65400") == plain.to_wire()
@@ -290,7 +299,10 @@ def test_unique_pattern_is_new_each_time() -> None:
 
 
 def test_query_files() -> None:
-    assert read_names(["# comment", "", "a.test", "b.test AAAA", "; other"]) == [("a.test", "A"), ("b.test", "AAAA")]
+    assert read_names(["# comment", "", "a.test", "b.test AAAA", "; other"]) == [
+        ("a.test", "A"),
+        ("b.test", "AAAA"),
+    ]
 
 
 def test_histogram_buckets_follow_each_other() -> None:
