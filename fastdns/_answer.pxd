@@ -6,13 +6,15 @@ from fastdns._cache cimport answer_view
 from fastdns._shm cimport fd_query_t
 
 # Write the reply to `query` into `out`, whose octets from 12 on hold the client's own question.
-#   limit    octets: the smaller of query.udp_size and the server's own; TCP: 65535
-#   now_ms   CLOCK_BOOTTIME; TTLs are written less the entry's age, or STALE_REPLY_TTL when stale
+#   limit    octets, at least 512: the smaller of query.udp_size and the server's own; TCP: 65535
+#   now_ms   CLOCK_BOOTTIME; TTLs are written less the entry's age, or STALE_REPLY_TTL when the
+#            age has reached ttl_s (with EDE 3, or 19 for an NXDOMAIN, if there is an OPT)
 #   returns  the reply's length; TC is set in it when records had to be left out. Records are
 #            left out whole: the answer section keeps what fits in order, authority and
 #            additional keep whole RRsets
 # ID, opcode, RD, CD are the query's; RA is 1; AA, rcode are the entry's; AD only if the query
-# had AD or DO. An OPT goes out if one came in (size EDNS_PAYLOAD, DO copied, no options).
+# had AD or DO. An OPT goes out if one came in (size EDNS_PAYLOAD, DO copied, the upper bits of an
+# extended rcode); without OPT an extended rcode becomes SERVFAIL. TC of the entry is passed on.
 cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, uint8_t *out,
                             uint32_t limit, uint64_t now_ms) noexcept nogil
 

@@ -48,3 +48,17 @@ cdef uint64_t siphash(const uint8_t *p, size_t n, const uint64_t *key) noexcept 
 
 # Whether two names of equal length are the same but for case; RFC 4343.
 cdef bint name_same(const uint8_t *a, const uint8_t *b, uint32_t name_len) noexcept nogil
+
+# Check the name at msg[pos], which may be compressed, following its pointers: each must go
+# below the part of the name it stands in and not into the header; RFC 1035 s4.1.4, RFC 9267 s2.
+#   full_len  filled: its length without compression, root included, 1..255. It differs from
+#             the returned length if and only if a pointer was met (a pointer has 2 octets, and
+#             no name has a remainder of 2)
+#   returns   the octets it takes where it stands (up to the root or the first pointer), or 0
+#             if it is malformed
+cdef uint32_t name_skip(const uint8_t *msg, uint32_t msg_len, uint32_t pos,
+                        uint32_t *full_len) noexcept nogil
+
+# Write the name at msg[pos] to `out` (255 octets) without compression; returns its length. Only
+# for a name that name_skip has found good in this very message.
+cdef uint32_t name_expand(const uint8_t *msg, uint32_t pos, uint8_t *out) noexcept nogil

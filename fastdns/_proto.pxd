@@ -6,6 +6,7 @@ cdef enum:
     HEADER_LEN = 12              # octets; RFC 1035 s4.1.1
     NAME_MAX = 255               # octets on the wire, root included; RFC 1035 s2.3.4
     LABEL_MAX = 63               # octets; RFC 1035 s2.3.4
+    POINTER_BITS = 0xc0          # the two top bits of a compression pointer; RFC 1035 s4.1.4
     LABELS_MAX = 128             # 127 labels of one octet and the root; RFC 1035 s2.3.4
     POINTERS_MAX = 127           # jumps in one name: each must go backwards, so a name has fewer; RFC 9267 s2
     MESSAGE_MAX = 65535          # octets; RFC 1035 s4.2.2
@@ -14,6 +15,9 @@ cdef enum:
     UDP_PAYLOAD_MIN = 512        # octets; smaller OPT sizes count as this; RFC 6891 s6.2.3
     EDNS_PAYLOAD = 1232          # octets; our advertised size, DNS flag day 2020
     OPT_RR_LEN = 11              # octets of an OPT without options; RFC 6891 s6.1.2
+    EDNS_VERSION = 0             # RFC 6891 s6.1.3
+    EDE_OPTION_LEN = 6           # octets of an EDE option without text; RFC 8914 s2
+    QUERY_ADDITIONAL_MAX = 2     # records in a query's additional section: OPT and TSIG
     TTL_MAX = 0x7fffffff         # s; a TTL with the top bit set counts as 0; RFC 2181 s8
     STALE_REPLY_TTL = 30         # s; RFC 8767 s4
     FAILURE_TTL_MIN = 1          # s; RFC 9520 s3.2
@@ -68,14 +72,18 @@ cdef enum:                       # qtypes with a meaning to us; all others pass 
     TYPE_DNAME = 39
     TYPE_OPT = 41                # RFC 6891 s6.1.1
     TYPE_RRSIG = 46
+    TYPE_TKEY = 249              # RFC 2930
     TYPE_TSIG = 250              # RFC 8945
     TYPE_IXFR = 251
     TYPE_AXFR = 252
+    TYPE_MAILB = 253
+    TYPE_MAILA = 254
     TYPE_ANY = 255
 
 cdef enum:
     CLASS_IN = 1
     CLASS_CH = 3
+    CLASS_NONE = 254             # RFC 2136 s2.4: UPDATE only
     CLASS_ANY = 255
 
 cdef enum:                       # EDNS option codes
@@ -86,5 +94,6 @@ cdef enum:                       # RFC 8914 s4 info codes
     EDE_STALE_ANSWER = 3
     EDE_CACHED_ERROR = 13
     EDE_NOT_READY = 14
+    EDE_STALE_NXDOMAIN_ANSWER = 19
     EDE_NO_REACHABLE_AUTHORITY = 22
     EDE_NETWORK_ERROR = 23

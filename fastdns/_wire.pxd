@@ -14,6 +14,7 @@ ctypedef enum parse_rc:          # > 0 is the rcode to answer with, negative mea
     PARSE_BADVERS = 16           # RFC 6891 s6.1.3
 
 # One pass over a query: header, a single question, OPT (size, DO, options skipped by length).
+#   pkt_len  at most 65535
 #   hash_key, group, variant   go into key_hash
 #   out     whole for PARSE_OK. For an rcode: id, flags, edns and, if the question could be
 #           read, qname_len, qtype, qclass (qname_len 0: reply with a bare header)
