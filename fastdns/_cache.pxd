@@ -7,8 +7,8 @@ from fastdns._shm cimport fd_bucket_t, fd_cache_header_t, fd_entry_t, fd_query_t
 
 ctypedef enum cache_rc:
     CACHE_MISS = 0
-    CACHE_HIT = 1
-    CACHE_STALE = 2              # past its TTL, within stale_s; RFC 8767
+    CACHE_HIT = 1                # answer it: fresh, or stale with its recheck timer running (RFC 8767 s5)
+    CACHE_STALE = 2              # past its TTL, within stale_s: ask, and answer it if that takes long
 
 ctypedef enum open_rc:
     OPEN_OK = 0
@@ -51,6 +51,9 @@ cdef inline uint16_t hash_tag(uint64_t key_hash) noexcept nogil:
 # Ask the processor to load the bucket of `key_hash`; a batch does this for all its queries first.
 cdef void cache_prefetch(const cache_t *cache, uint64_t key_hash) noexcept nogil
 
+# The same for the entry, once the bucket is there: a second round over the batch.
+cdef void cache_prefetch_entry(const cache_t *cache, uint64_t key_hash) noexcept nogil
+
 # Copy the answer to `query` into `scratch`.
 #   now_ms   CLOCK_BOOTTIME, read once a batch by the caller
 #   want     octets of records that a reply could hold; no more are copied
@@ -62,6 +65,10 @@ cdef cache_rc cache_lookup(const cache_t *cache, const fd_query_t *query, uint64
                            uint32_t want, uint8_t *scratch, answer_view *view,
                            uint32_t *slot, uint64_t *counters) noexcept nogil
 
-# The view of an entry that lies whole in memory that nobody changes (an answer record).
-# Returns False if `octets` is less than the entry says it is.
+# Whether an entry of at most `octets` octets is what it says: lengths, counts, labels of the qname,
+# kind, key, every TTL offset. For memory that nobody changes meanwhile.
+cdef bint entry_sound(const fd_entry_t *entry, uint32_t octets) noexcept nogil
+
+# The view of an entry that lies whole in memory that nobody changes (an answer record; 8-aligned).
+# Returns False if it is not sound: what came from another process is not taken on trust.
 cdef bint entry_view(const uint8_t *entry, uint32_t octets, answer_view *view) noexcept nogil
