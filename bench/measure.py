@@ -174,7 +174,7 @@ def worker_queries(peer: Peer) -> list[int]:
     if done.returncode != 0:
         raise BenchError(f"fastdns stats: {done.stderr.decode(errors='replace').strip()}")
     document = orjson.loads(done.stdout)
-    return [int(worker["udp_queries"]) for worker in document["workers"]]
+    return [int(worker["counters"]["udp_queries"]) for worker in document["workers"]]
 
 
 def _at(spec: LoadSpec, peer: Peer) -> LoadSpec:

@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nice", type=int, default=0, help="-15 keeps others' work off the cores; needs root (%(default)s)"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 when fastdns isn't what it is held to"
+    )
     parser.add_argument("--output", type=Path, help="JSON file (bench/results/DATE.json)")
     return parser
 
@@ -119,7 +122,7 @@ def _saturated(
         "hits": f"Hits: {len(measure.HIT_NAMES):,} names, one worker on one core",
         "misses": "Misses: every name new, NXDOMAIN from a UDP upstream, one core",
     }
-    report.show(titles[bench], *report.load_rows(bench, found))
+    report.show(titles[bench], *report.load_rows(found))
     return found, failures
 
 
@@ -199,6 +202,9 @@ def main() -> int:
                 document["failures"][bench] = failures
             for failure in failures:
                 print(f"{bench}: {failure}", file=sys.stderr)
+        document["verdicts"] = report.verdicts(document["benches"])
+        if document["verdicts"]:
+            report.show("fastdns", *report.verdict_rows(document["verdicts"]))
     except (PeerMissing, BenchError, PeerFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -209,7 +215,8 @@ def main() -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     print(f"\n{document['took_s']:.0f} s; all samples in {output}")
-    return 1 if document["failures"] else 0
+    missed = arguments.check and not all(verdict["ok"] for verdict in document["verdicts"])
+    return 1 if document["failures"] or missed else 0
 
 
 if __name__ == "__main__":
