@@ -41,6 +41,7 @@
     X(poisoned, "packets or records given up because two processes died on them") \
     X(wakeups, "returns from a wait in the kernel") \
     X(tcp_accepted, "TCP connections accepted") \
+    X(tcp_accept_failed, "times that TCP connections could not be accepted (descriptors or memory short)") \
     X(tcp_closed_idle, "TCP connections closed after idle time") \
     X(tcp_closed_slow, "TCP connections closed because the client did not read or finish") \
     X(tcp_closed_cap, "TCP connections closed to make room for another") \
