@@ -3,12 +3,8 @@
 # nogil; all memory is taken at open, message buffers from the pool in the worker's region.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns.worker._state cimport origin_t, tcp_t, worker_t
-
-# What answers one message: serve_tcp (_serve.pxd has its terms). Given at open, so that this
-# module stands below _serve and the tests can put a function of their own here.
-ctypedef uint32_t (*tcp_serve_t)(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
-                                 const origin_t *origin, uint8_t *out) noexcept nogil
+from fastdns.worker._state cimport tcp_t, worker_t
+from fastdns.worker._tcp_table cimport tcp_serve_t
 
 # Take the connection table, bind the pool to region.tcp and put the listeners into the worker's
 # epoll. NULL: no memory, or a region too small. Nothing is allocated after this.
@@ -36,5 +32,6 @@ cdef void tcp_reply(worker_t *worker, uint16_t connection, uint32_t connection_u
 # Time limits: first query, idle, slow. Returns ms until it wants to be called again (100 at most).
 cdef uint32_t tcp_tick(worker_t *worker) noexcept nogil
 
-# Stop accepting; returns the number of connections that still have queries waiting or unsent replies.
+# Stop accepting, and close what has nothing to do. Returns the connections that are left: queries
+# wait, replies are unsent, or something came just now. Called again until that is 0.
 cdef uint32_t tcp_drain(worker_t *worker) noexcept nogil

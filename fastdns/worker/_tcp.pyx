@@ -10,9 +10,6 @@ from libc.errno cimport (
     ECONNABORTED,
     EINTR,
     EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
     EPERM,
     EPROTO,
     errno,
@@ -199,7 +196,11 @@ cdef void _accept(worker_t *worker, uint8_t listener) noexcept nogil:
             _admit(worker, fd, listener)
         elif errno == EAGAIN:
             return
-        elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+        elif errno == EMFILE:
+            # The kernel looks for a descriptor before it looks for a connection. Only at the
+            # start of an event is there surely one to make room for.
+            if i:
+                return
             if not _make_room(worker):
                 _pause(worker)
         elif errno != EINTR and errno != ECONNABORTED and errno != EPROTO and errno != EPERM:

@@ -37,7 +37,8 @@ cdef bint chain_append(pool_t *pool, chain_t *chain, const uint8_t *data, uint32
 cdef void chain_copy(const pool_t *pool, const chain_t *chain, uint8_t *out) noexcept nogil
 
 # Point vectors at the first octets; returns how many of `most` were used.
-cdef uint32_t chain_vectors(const pool_t *pool, const chain_t *chain, iovec *vectors, uint32_t most) noexcept nogil
+cdef uint32_t chain_vectors(const pool_t *pool, const chain_t *chain, iovec *vectors,
+                            uint32_t most) noexcept nogil
 
 # Take n <= chain.len octets off the start and free the blocks that this empties.
 cdef void chain_take(pool_t *pool, chain_t *chain, uint32_t n) noexcept nogil

@@ -76,7 +76,8 @@ cdef void chain_copy(const pool_t *pool, const chain_t *chain, uint8_t *out) noe
         block = pool.next[block]
 
 
-cdef uint32_t chain_vectors(const pool_t *pool, const chain_t *chain, iovec *vectors, uint32_t most) noexcept nogil:
+cdef uint32_t chain_vectors(const pool_t *pool, const chain_t *chain, iovec *vectors,
+                            uint32_t most) noexcept nogil:
     cdef uint32_t left = chain.len
     cdef uint32_t skip = chain.skip
     cdef uint32_t count = 0
@@ -97,7 +98,7 @@ cdef void chain_take(pool_t *pool, chain_t *chain, uint32_t n) noexcept nogil:
     cdef uint32_t part
     cdef uint16_t block
     while n:
-        part = min(n, TCP_BLOCK - chain.skip)
+        part = min(n, <uint32_t>TCP_BLOCK - chain.skip)
         n -= part
         chain.len -= part
         chain.skip += <uint16_t>part

@@ -23,7 +23,8 @@ cdef bint stream_advance(worker_t *worker, connection_t *connection) noexcept no
 cdef void stream_writable(worker_t *worker, connection_t *connection) noexcept nogil
 
 # Write whole messages with their prefixes. False: the connection was closed.
-cdef bint stream_send(worker_t *worker, connection_t *connection, const uint8_t *data, uint32_t n) noexcept nogil
+cdef bint stream_send(worker_t *worker, connection_t *connection,
+                      const uint8_t *data, uint32_t n) noexcept nogil
 
 # Bring queue and epoll into line with what the connection is at now; close it if it is done.
 #   progress   it did something: its time begins anew

@@ -7,7 +7,7 @@ client doesn't read its replies, it isn't read either.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastdns._proto cimport HEADER_LEN
@@ -18,11 +18,9 @@ from fastdns._stats cimport (
     FD_C_tcp_buffers_full,
     FD_C_tcp_closed_bad,
     FD_C_tcp_closed_slow,
-    FD_C_tcp_queries,
     bump,
 )
-from fastdns.worker._serve cimport origin_t
-from fastdns.worker._state cimport EVENT_TCP_CONNECTION, worker_t
+from fastdns.worker._state cimport EVENT_TCP_CONNECTION, origin_t, worker_t
 from fastdns.worker._tcp_pool cimport (
     chain_append,
     chain_copy,
@@ -34,7 +32,6 @@ from fastdns.worker._tcp_pool cimport (
 from fastdns.worker._tcp_table cimport (
     NO_COUNTER,
     PHASE_FIRST,
-    PHASE_FREE,
     PHASE_IDLE,
     PHASE_SLOW,
     PHASE_WAITING,
@@ -140,7 +137,6 @@ cdef void _serve_buffer(worker_t *worker, connection_t *connection, uint32_t tot
             return
         if left - PREFIX < length:
             break
-        bump(worker.counters, FD_C_tcp_queries, 1)
         connection.asked = True
         answer = tcp.serve(worker, at + PREFIX, length, &origin, tcp.gather + gathered + PREFIX)
         if connection.use != use:
@@ -184,7 +180,8 @@ cdef bint _keep(worker_t *worker, connection_t *connection, chain_t *chain,
     return True
 
 
-cdef bint stream_send(worker_t *worker, connection_t *connection, const uint8_t *data, uint32_t n) noexcept nogil:
+cdef bint stream_send(worker_t *worker, connection_t *connection,
+                      const uint8_t *data, uint32_t n) noexcept nogil:
     cdef ssize_t sent = 0
     if n == 0:
         return True

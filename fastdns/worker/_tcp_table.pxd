@@ -2,9 +2,7 @@
 # _tcp_table.pxd: a worker's TCP connections and the queues that time them. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns.worker._serve cimport origin_t
-from fastdns.worker._state cimport worker_t
-from fastdns.worker._tcp cimport tcp_serve_t
+from fastdns.worker._state cimport origin_t, worker_t
 from fastdns.worker._tcp_pool cimport chain_t, pool_t
 
 cdef enum:
@@ -20,6 +18,11 @@ cdef enum:
     PHASE_SLOW = 3               # part of a message received, or octets that the client has not read
     PHASE_WAITING = 4            # queries at the coordinator: their time is the pending table's
     PHASES = 5
+
+# What answers one message: serve_tcp (_serve.pxd has its terms). Given at open, so that TCP
+# stands below _serve and the tests can put a function of their own here.
+ctypedef uint32_t (*tcp_serve_t)(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
+                                 const origin_t *origin, uint8_t *out) noexcept nogil
 
 ctypedef struct connection_t:
     int fd
@@ -66,7 +69,8 @@ cdef bint table_open(tcp_state_t *tcp, uint32_t capacity, uint32_t first_use) no
 cdef void table_close(tcp_state_t *tcp) noexcept nogil
 
 # Put a connection at the end of the queue of `phase`.
-cdef void connection_move(tcp_state_t *tcp, connection_t *connection, uint8_t phase, uint64_t now_ms) noexcept nogil
+cdef void connection_move(tcp_state_t *tcp, connection_t *connection, uint8_t phase,
+                          uint64_t now_ms) noexcept nogil
 
 # The longest in a phase; NULL: none.
 cdef connection_t *phase_head(const tcp_state_t *tcp, uint8_t phase) noexcept nogil

@@ -15,13 +15,14 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef bint table_open(tcp_state_t *tcp, uint32_t capacity, uint32_t first_use) noexcept nogil:
     cdef uint32_t i
+    cdef int phase
     cdef connection_t *connection
     tcp.connections = <connection_t *>calloc(capacity + 1, sizeof(connection_t))
     if tcp.connections == NULL:
         return False
     tcp.capacity = capacity
-    for i in range(PHASES):
-        tcp.queues[i].head = tcp.queues[i].tail = NO_CONNECTION
+    for phase in range(PHASES):
+        tcp.queues[phase].head = tcp.queues[phase].tail = NO_CONNECTION
     for i in range(capacity):
         connection = &tcp.connections[i]
         connection.fd = -1
@@ -63,7 +64,8 @@ cdef void _leave(tcp_state_t *tcp, connection_t *connection) noexcept nogil:
         tcp.connections[connection.next].prev = connection.prev
 
 
-cdef void connection_move(tcp_state_t *tcp, connection_t *connection, uint8_t phase, uint64_t now_ms) noexcept nogil:
+cdef void connection_move(tcp_state_t *tcp, connection_t *connection, uint8_t phase,
+                          uint64_t now_ms) noexcept nogil:
     _leave(tcp, connection)
     connection.since = now_ms
     _join(tcp, connection, phase)
