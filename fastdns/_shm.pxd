@@ -70,6 +70,7 @@ cdef extern from "_layout.h" nogil:
         FD_MAX_UPSTREAMS
         FD_BATCH
         FD_RX_BUFFER
+        FD_RX_STRIDE
         FD_CONTROL_BUFFER
         FD_QNAME_MAX
         FD_BUCKET_SLOTS
@@ -267,7 +268,7 @@ cdef extern from "_layout.h" nogil:
         sockaddr_in6 peers[64]
         uint8_t control[64][64]
         fd_query_t queries[64]
-        uint8_t buffers[64][4096]
+        uint8_t buffers[64][4160]
 
     ctypedef struct fd_quarantine_t:
         uint64_t key_hash

@@ -20,7 +20,7 @@ from fastdns._shm cimport (
     FD_BATCH,
     FD_ENTRY_MAX,
     FD_RECORD_ANSWER,
-    FD_RX_BUFFER,
+    FD_RX_STRIDE,
     fd_announce_sleep,
     fd_answer_t,
     fd_at,
@@ -71,15 +71,17 @@ cdef class Worker:
 
     def __init__(self, handles):
         """Raises OSError or RuntimeError with a line that says which segment or descriptor is wrong."""
-        cdef uint64_t size
+        cdef uint64_t size = 0
         cdef void *base
         cdef open_rc rc
         cdef int i
         memset(&self.w, 0, sizeof(worker_t))
-        self.w.config = config_check(map_segment(handles.config, False, &size), size)
+        base = map_segment(handles.config, False, &size)
+        self.w.config = config_check(base, size)
         if self.w.config == NULL:
             raise RuntimeError("config: not a configuration of this version")
-        self.w.region = region_check(map_segment(handles.region, True, &size), size)
+        base = map_segment(handles.region, True, &size)
+        self.w.region = region_check(base, size)
         if self.w.region == NULL:
             raise RuntimeError("region: not a worker's region of this version")
         base = map_segment(handles.cache, False, &size)
@@ -141,7 +143,7 @@ cdef class Worker:
             if inherited.give_up:
                 poison = bytes((<uint8_t *>fd_at(self.w.region, inherited.off))[:inherited.len])
             if inherited.off >= buffers:
-                suspect = <uint32_t>((inherited.off - buffers) // FD_RX_BUFFER)
+                suspect = <uint32_t>((inherited.off - buffers) // FD_RX_STRIDE)
         elif inherited.found and inherited.give_up:
             poison = b""
         self.suspect_until_ms = self.w.now_ms + SUSPECT_MS

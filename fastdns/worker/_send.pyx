@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from fastdns._shm cimport (
     FD_BATCH,
     FD_CONTROL_BUFFER,
-    FD_RX_BUFFER,
+    FD_RX_STRIDE,
     fd_local_t,
     iovec,
     mmsghdr,
@@ -54,7 +54,7 @@ cdef struct late_t:
     iovec vectors[FD_BATCH]
     sockaddr_in6 peers[FD_BATCH]
     uint8_t control[FD_BATCH][FD_CONTROL_BUFFER]
-    uint8_t *buffers             # FD_BATCH * FD_RX_BUFFER octets
+    uint8_t *buffers             # FD_BATCH * FD_RX_STRIDE octets
     uint32_t count
     uint32_t listener            # of all that are gathered
 
@@ -63,7 +63,7 @@ cdef late_t *late_open() noexcept nogil:
     cdef late_t *late = <late_t *>calloc(1, sizeof(late_t))
     if late == NULL:
         return NULL
-    late.buffers = <uint8_t *>calloc(FD_BATCH, FD_RX_BUFFER)
+    late.buffers = <uint8_t *>calloc(FD_BATCH, FD_RX_STRIDE)
     if late.buffers == NULL:
         free(late)
         return NULL
@@ -120,7 +120,7 @@ cdef uint8_t *late_room(worker_t *worker, uint32_t listener) noexcept nogil:
     if late.count == FD_BATCH or (late.count and late.listener != listener):
         late_flush(worker)
     late.listener = listener
-    return late.buffers + late.count * <uint32_t>FD_RX_BUFFER
+    return late.buffers + late.count * <uint32_t>FD_RX_STRIDE
 
 
 cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,
@@ -129,7 +129,7 @@ cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t
     cdef uint32_t i = late.count
     cdef msghdr *header = &late.messages[i].msg_hdr
     late.peers[i] = peer[0]
-    late.vectors[i].iov_base = late.buffers + i * <uint32_t>FD_RX_BUFFER
+    late.vectors[i].iov_base = late.buffers + i * <uint32_t>FD_RX_STRIDE
     late.vectors[i].iov_len = reply_len
     header.msg_name = &late.peers[i]
     header.msg_namelen = sizeof(sockaddr_in) if peer.sin6_family == AF_INET else sizeof(sockaddr_in6)

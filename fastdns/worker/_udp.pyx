@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from fastdns._answer cimport compose_error
-from fastdns._cache cimport cache_prefetch
+from fastdns._cache cimport cache_prefetch, cache_prefetch_entry
 from fastdns._proto cimport HEADER_LEN
 from fastdns._shm cimport (
     FD_BATCH,
@@ -187,9 +187,13 @@ cdef void parse_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept no
         batch.status[i] = FD_RX_REPLY
 
 
-# Second pass: answer from the cache, or chain to a pending question.
+# Second pass: the buckets are there, so the entries can be asked for. Third: answer from the
+# cache, or chain to a pending question.
 cdef void serve_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept nogil:
     cdef uint32_t i
+    for i in range(n):
+        if worker.batch.status[i] == FD_RX_PARSED:
+            cache_prefetch_entry(&worker.cache, worker.batch.queries[i].key_hash)
     for i in range(n):
         if worker.batch.status[i] == FD_RX_PARSED:
             serve_one(worker, listener, i)
