@@ -14,6 +14,8 @@ from libc.string cimport memcpy, memset
 from fastdns cimport _name
 from fastdns._answer cimport compose_error, compose_reply
 from fastdns._cache cimport answer_view
+from fastdns._compress cimport compress_records, compress_room_t
+from fastdns._response cimport parse_response, response_matches, response_t
 from fastdns._shm cimport fd_entry_t, fd_query_t
 from fastdns._wire cimport parse_query
 
@@ -171,10 +173,10 @@ def bench_parse(packet: bytes, n: int) -> float:
     cdef Key k = Key(DEFAULT_KEY)
     cdef fd_query_t q
     cdef uint64_t begun, ended
-    cdef uint32_t i, turns = n
+    cdef uint32_t _i, turns = n
     with nogil:
         begun = clock_ns()
-        for i in range(turns):
+        for _i in range(turns):
             parse_query(p.p, p.size, k.words, 0, 0, &q)
         ended = clock_ns()
     return <double>(ended - begun) / turns
@@ -186,11 +188,11 @@ def bench_hash(name: bytes, n: int) -> float:
     cdef Key k = Key(DEFAULT_KEY)
     cdef uint8_t out[256]
     cdef uint64_t begun, ended
-    cdef uint32_t i, turns = n
+    cdef uint32_t _i, turns = n
     with nogil:
         begun = clock_ns()
-        for i in range(turns):
-            _name.name_fold_hash(p.p, <uint32_t>p.size, i, k.words, out)
+        for _i in range(turns):
+            _name.name_fold_hash(p.p, <uint32_t>p.size, _i, k.words, out)
         ended = clock_ns()
     return <double>(ended - begun) / turns
 
@@ -268,12 +270,135 @@ def bench_compose(entry: Entry, packet: bytes, limit: int, now_ms: int, n: int) 
     cdef Octets out = reply_buffer(p, limit)
     cdef Entry e = entry
     cdef uint64_t begun, ended, now = now_ms
-    cdef uint32_t i, turns = n, size = limit
+    cdef uint32_t _i, turns = n, size = limit
     if parse_query(p.p, p.size, k.words, 0, 0, &q) != 0:
         raise ValueError("not a good query")
     with nogil:
         begun = clock_ns()
-        for i in range(turns):
+        for _i in range(turns):
             compose_reply(&e.view, &q, out.p, size, now)
+        ended = clock_ns()
+    return <double>(ended - begun) / turns
+
+
+# --------------------------------------------------------------------------- responses ----
+
+@dataclass(frozen=True)
+class Response:
+    """What parse_response said and filled in."""
+
+    rc: int
+    id: bytes
+    flags: int
+    ancount: int
+    nscount: int
+    arcount: int
+    rcode: int
+    records_off: int
+    records_end: int
+    opt_off: int
+    opt_len: int
+    opt_size: int
+    opt_do: int
+    kind: int
+    has_soa: int
+    compressed: int
+    min_ttl: int
+    soa_ttl: int
+    soa_minimum: int
+    plain_len: int
+    ttl_off: tuple[int, ...]
+
+
+cdef class Parsed:
+    cdef response_t response
+    cdef Octets msg
+    cdef int rc
+
+    def __cinit__(self, msg):
+        self.msg = octets(msg)
+        memset(&self.response, 0, sizeof(self.response))
+        self.rc = parse_response(self.msg.p, self.msg.size, &self.response)
+
+
+def parse_answer(msg: bytes) -> Response:
+    """parse_response; of one that is not good only rc, id and flags mean anything."""
+    cdef Parsed parsed = Parsed(msg)
+    cdef response_t *r = &parsed.response
+    return Response(parsed.rc, (<const uint8_t *>&r.id)[:2], r.flags, r.ancount, r.nscount, r.arcount,
+                    r.rcode, r.records_off, r.records_end, r.opt_off, r.opt_len, r.opt_size, r.opt_do,
+                    r.kind, r.has_soa, r.compressed, r.min_ttl, r.soa_ttl, r.soa_minimum, r.plain_len,
+                    tuple([r.ttl_off[i] for i in range(r.ttl_count)]))
+
+
+def matches(msg: bytes, qname: bytes, qtype: int, qclass: int) -> bool:
+    cdef Octets p = octets(msg)
+    cdef Octets name = octets(qname)
+    return bool(response_matches(p.p, p.size, name.p, <uint32_t>name.size, qtype, qclass))
+
+
+cdef class Room:
+    """One for all calls, as the coordinator has it: each must leave it as it found it."""
+
+    cdef compress_room_t room
+
+    def __cinit__(self):
+        memset(&self.room, 0, sizeof(self.room))
+
+    cdef bint clean(self):
+        cdef uint32_t i
+        for i in range(sizeof(self.room.offset) // 2):
+            if self.room.offset[i] != 0:
+                return False
+        return self.room.used_count == 0
+
+
+cdef Room room = Room()
+
+
+def compress(msg: bytes) -> tuple[bytes, list[int]]:
+    """The records written anew and their TTL offsets; none (b"", []) if they would not fit."""
+    cdef Parsed parsed = Parsed(msg)
+    if parsed.rc != 0:
+        raise ValueError("not a good response")
+    cdef uint32_t count = parsed.response.ttl_count
+    cdef Octets out = Octets(65535 - parsed.response.records_off)
+    cdef Octets offsets = Octets(2 * count)
+    cdef uint32_t written = compress_records(parsed.msg.p, &parsed.response, &room.room, out.p,
+                                             <uint16_t *>offsets.p)
+    assert room.clean(), "the room is not as it was"
+    out.take(0)
+    offsets.take(0)
+    if written == 0:
+        return b"", []
+    return out.take(written), [(<uint16_t *>offsets.p)[i] for i in range(count)]
+
+
+def bench_parse_answer(msg: bytes, n: int) -> float:
+    """ns of one parse_response, over n of them."""
+    cdef Parsed parsed = Parsed(msg)
+    cdef uint64_t begun, ended
+    cdef uint32_t _i, turns = n
+    with nogil:
+        begun = clock_ns()
+        for _i in range(turns):
+            parse_response(parsed.msg.p, parsed.msg.size, &parsed.response)
+        ended = clock_ns()
+    return <double>(ended - begun) / turns
+
+
+def bench_compress(msg: bytes, n: int) -> float:
+    """ns of one compress_records, over n of them."""
+    cdef Parsed parsed = Parsed(msg)
+    if parsed.rc != 0:
+        raise ValueError("not a good response")
+    cdef Octets out = Octets(65536)
+    cdef Octets offsets = Octets(2 * 5957)
+    cdef uint64_t begun, ended
+    cdef uint32_t _i, turns = n
+    with nogil:
+        begun = clock_ns()
+        for _i in range(turns):
+            compress_records(parsed.msg.p, &parsed.response, &room.room, out.p, <uint16_t *>offsets.p)
         ended = clock_ns()
     return <double>(ended - begun) / turns
