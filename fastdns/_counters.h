@@ -49,6 +49,7 @@
     X(tcp_buffers_full, "TCP connections closed because the buffer pool was empty") \
     /* coordinator: questions and upstream */ \
     X(questions, "question records taken from the rings") \
+    X(questions_invalid, "question records that made no sense, dropped") \
     X(joined, "questions joined to one that another worker had asked") \
     X(upstream_udp, "questions sent upstream over UDP") \
     X(upstream_tcp, "questions sent upstream over TCP") \

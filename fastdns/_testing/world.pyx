@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's surroundings, for tests that run it whole: a configuration, a worker's side, its post."""
+
+import os
+import socket
+from dataclasses import dataclass
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastdns._name cimport key_extra, name_fold_hash
+from fastdns._ring cimport ring_commit, ring_empty, ring_next, ring_open, ring_record_len, ring_release, ring_reserve, ring_t
+from fastdns._segments cimport map_segment, post_check, region_check
+from fastdns._shm cimport (
+    FD_LAYOUT_VERSION,
+    FD_MAGIC_CONFIG,
+    FD_Q_RD,
+    FD_QUARANTINE,
+    FD_RECORD_ANSWER,
+    FD_RECORD_QUESTION,
+    fd_announce_sleep,
+    fd_answer_t,
+    fd_at,
+    fd_cache_header_t,
+    fd_config_t,
+    fd_entry_t,
+    fd_load32,
+    fd_load64,
+    fd_post_t,
+    fd_question_t,
+    fd_record_t,
+    fd_region_t,
+    fd_store32,
+    fd_store64,
+    sockaddr_in,
+    sockaddr_in6,
+)
+from fastdns._stats cimport FD_COUNTERS
+from fastdns._sys cimport AF_INET, AF_INET6, ring_eventfd
+
+cdef extern from *:
+    """
+    #include "_counters.h"
+    #define NAME(name, help) #name,
+    static const char *const counter_names[] = { FD_COUNTER_LIST(NAME) };
+    #undef NAME
+    """
+    const char **counter_names
+
+
+def make_config(upstreams, **settings) -> int:
+    """A memfd with a configuration. upstreams: (address, port, force_tcp) each; settings: fields of
+    fd_config_t or its block, as named there. The caller closes it."""
+    cdef fd_config_t config
+    cdef bytes packed
+    cdef sockaddr_in *v4
+    cdef sockaddr_in6 *v6
+    memset(&config, 0, sizeof(config))
+    config.magic = FD_MAGIC_CONFIG
+    config.layout_version = FD_LAYOUT_VERSION
+    config.worker_count = settings.pop("worker_count", 2)
+    config.question_deadline_ms = settings.pop("question_deadline_ms", 4000)
+    config.retry_floor_ms = settings.pop("retry_floor_ms", 20)
+    config.client_deadline_ms = settings.pop("client_deadline_ms", 4500)
+    block = {"caching": 1, "ttl_max_s": 86400, "negative_max_s": 10800, "failure_s": 5, "fingerprint": 7,
+             "uniform_ttl": 0, "ttl_min_s": 0, "negative_min_s": 0, "stale_s": 0, "number": 0} | settings
+    config.block.caching = block.pop("caching")
+    config.block.ttl_max_s = block.pop("ttl_max_s")
+    config.block.negative_max_s = block.pop("negative_max_s")
+    config.block.failure_s = block.pop("failure_s")
+    config.block.fingerprint = block.pop("fingerprint")
+    config.block.uniform_ttl = block.pop("uniform_ttl")
+    config.block.ttl_min_s = block.pop("ttl_min_s")
+    config.block.negative_min_s = block.pop("negative_min_s")
+    config.block.stale_s = block.pop("stale_s")
+    config.block.number = block.pop("number")
+    config.block.upstream_count = <uint16_t>len(upstreams)
+    assert not block, block
+    config.upstream_count = <uint32_t>len(upstreams)
+    for i, (address, port, force_tcp) in enumerate(upstreams):
+        config.upstreams[i].force_tcp = force_tcp
+        if ":" in address:
+            v6 = &config.upstreams[i].address
+            v6.sin6_family = AF_INET6
+            v6.sin6_port = socket.htons(port)
+            packed = socket.inet_pton(socket.AF_INET6, address)
+            memcpy(&v6.sin6_addr, <const char *>packed, 16)
+        else:
+            v4 = <sockaddr_in *>&config.upstreams[i].address
+            v4.sin_family = AF_INET
+            v4.sin_port = socket.htons(port)
+            packed = socket.inet_pton(socket.AF_INET, address)
+            memcpy(&v4.sin_addr, <const char *>packed, 4)
+    fd = os.memfd_create("config")
+    os.write(fd, (<const char *>&config)[:sizeof(config)])
+    return fd
+
+
+@dataclass
+class Record:
+    """What came through the answer ring."""
+
+    kind: int
+    ede: int
+    ticket: int
+    entry: bytes
+
+
+cdef class WorkerSide:
+    """A worker as the coordinator sees it: puts questions, takes answers, sleeps and wakes."""
+
+    cdef fd_region_t *region
+    cdef ring_t questions
+    cdef ring_t answers
+    cdef uint64_t[2] hash_key
+    cdef int wake_coordinator
+
+    def __init__(self, int region, int cache, int wake_coordinator):
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(region, True, &size)
+        self.region = region_check(base, size)
+        assert self.region != NULL
+        ring_open(&self.questions, &self.region.question_ring,
+                  <uint8_t *>fd_at(base, self.region.questions.off), self.region.questions.count)
+        ring_open(&self.answers, &self.region.answer_ring,
+                  <uint8_t *>fd_at(base, self.region.answers.off), self.region.answers.count)
+        cdef void *header = map_segment(cache, False, &size)
+        assert header != NULL
+        memcpy(self.hash_key, (<fd_cache_header_t *>header).hash_key, 16)
+        self.wake_coordinator = wake_coordinator
+
+    def put(self, uint64_t ticket, const uint8_t[::1] qname, uint16_t qtype=1, uint16_t qclass=1, uint8_t flags=FD_Q_RD,
+            uint8_t key_flags=0, uint16_t group=0, uint8_t variant=0) -> int:
+        """Put a question; returns its key hash, or 0 when the ring is full."""
+        cdef uint64_t[33] folded
+        cdef uint32_t qname_len = <uint32_t>qname.shape[0]
+        cdef uint64_t key_hash = name_fold_hash(
+            &qname[0], qname_len, key_extra(group, variant, key_flags, qtype, qclass), self.hash_key, <uint8_t *>folded)
+        cdef fd_question_t *question = <fd_question_t *>ring_reserve(
+            &self.questions, <uint32_t>sizeof(fd_question_t) + qname_len)
+        if question == NULL:
+            return 0
+        question.record.kind = FD_RECORD_QUESTION
+        question.ticket = ticket
+        question.key_hash = key_hash
+        question.group = group
+        question.variant = variant
+        question.key_flags = key_flags
+        question.qtype = qtype
+        question.qclass = qclass
+        question.qname_len = <uint8_t>qname_len
+        question.flags = flags
+        memcpy(<uint8_t *>question + sizeof(fd_question_t), folded, qname_len)
+        ring_commit(&self.questions)
+        ring_eventfd(self.wake_coordinator)
+        return key_hash
+
+    def put_raw(self, const uint8_t[::1] octets, int kind=FD_RECORD_QUESTION) -> None:
+        """Put a record of any contents behind its header of 8 octets."""
+        cdef fd_record_t *record = <fd_record_t *>ring_reserve(
+            &self.questions, <uint32_t>(sizeof(fd_record_t) + octets.shape[0]))
+        assert record != NULL
+        record.kind = <uint8_t>kind
+        if octets.shape[0]:
+            memcpy(<uint8_t *>record + sizeof(fd_record_t), &octets[0], octets.shape[0])
+        ring_commit(&self.questions)
+        ring_eventfd(self.wake_coordinator)
+
+    def next(self):
+        """The next answer record, or None."""
+        cdef fd_record_t *record = ring_next(&self.answers)
+        cdef uint32_t octets
+        if record == NULL:
+            return None
+        octets = ring_record_len(&self.answers)
+        assert octets >= sizeof(fd_answer_t)
+        result = Record(record.kind, record.ede, (<fd_answer_t *>record).ticket,
+                        (<const char *>record)[sizeof(fd_answer_t):octets])
+        ring_release(&self.answers)
+        return result
+
+    def sleep(self) -> bool:
+        """Announce sleep; returns whether nothing waits."""
+        fd_announce_sleep(&self.region.answer_ring.sleeping)
+        return ring_empty(&self.answers)
+
+    def awake(self) -> None:
+        fd_store32(&self.region.answer_ring.sleeping, 0)
+
+    @property
+    def marked(self) -> int:
+        return fd_load32(&self.region.answer_ring.marked)
+
+    @property
+    def questions_waiting(self) -> bool:
+        return not ring_empty(&self.questions)
+
+    @property
+    def coordinator_generation(self) -> int:
+        return fd_load64(&self.region.coordinator_generation)
+
+    @property
+    def coordinator_sleeps(self) -> bool:
+        return fd_load32(&self.region.question_ring.sleeping) != 0
+
+
+cdef class Post:
+    """The coordinator's post, as the keeper and `fastdns stats` see it."""
+
+    cdef fd_post_t *post
+
+    def __init__(self, int fd):
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        self.post = post_check(base, size)
+        assert self.post != NULL
+
+    def counters(self) -> dict[str, int]:
+        return {counter_names[i].decode(): fd_load64(&self.post.counters[i]) for i in range(FD_COUNTERS)}
+
+    @property
+    def heartbeat(self) -> int:
+        return fd_load64(&self.post.heartbeat)
+
+    @property
+    def serving(self) -> int:
+        return fd_load32(&self.post.serving)
+
+    @property
+    def inflight(self) -> int:
+        return fd_load32(&self.post.inflight_used)
+
+    @property
+    def pid(self) -> int:
+        return fd_load32(&self.post.pid)
+
+    @property
+    def generation(self) -> int:
+        return fd_load64(&self.post.generation)
+
+    @property
+    def in_hand(self) -> int:
+        return fd_load64(&self.post.in_hand.hash)
+
+    @property
+    def suspect(self) -> int:
+        return fd_load64(&self.post.in_hand.suspect)
+
+    def quarantine(self) -> list[tuple[int, int]]:
+        return [(self.post.quarantine[i].key_hash, self.post.quarantine[i].until_ms)
+                for i in range(FD_QUARANTINE) if self.post.quarantine[i].key_hash]
+
+    @property
+    def starts(self) -> int:
+        return fd_load32(&self.post.starts)
+
+    @starts.setter
+    def starts(self, uint32_t value) -> None:
+        fd_store32(&self.post.starts, value)
+
+    @property
+    def stop(self) -> int:
+        return fd_load32(&self.post.stop)
+
+    @stop.setter
+    def stop(self, uint32_t value) -> None:
+        fd_store32(&self.post.stop, value)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator as Python sees it: segments mapped and checked, memory taken, the loop entered."""
+
+import os
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memset
+
+from fastdns._cache cimport OPEN_OK, cache_open, open_rc
+from fastdns._compress cimport compress_room_t
+from fastdns._response cimport response_t
+from fastdns._ring cimport ring_open
+from fastdns._segments cimport boottime_ms, config_check, map_segment, post_check, region_check
+from fastdns._shm cimport (
+    FD_ENTRY_MAX,
+    FD_MAX_UPSTREAMS,
+    FD_MAX_WORKERS,
+    fd_at,
+    fd_cache_header_t,
+    fd_config_t,
+    fd_entry_t,
+    fd_load32,
+    fd_load64,
+    fd_region_t,
+    fd_store32,
+)
+from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
+from fastdns.coordinator._deaths cimport (
+    DEATH_QUARANTINED,
+    DEATH_SUSPECT,
+    death_rc,
+    deaths_recover,
+    quarantine_open,
+)
+from fastdns.coordinator._inflight cimport inflight_open
+from fastdns.coordinator._loop cimport loop_run
+from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
+from fastdns.coordinator._store cimport store_attach
+from fastdns.coordinator._tcp cimport tcp_open
+from fastdns.coordinator._udp cimport udp_open
+
+
+cdef void *_take(size_t octets) except NULL:
+    # Touched now, not under load: what doesn't fit has to show at the start.
+    cdef void *memory = malloc(octets)
+    if memory == NULL:
+        raise MemoryError("coordinator: no memory")
+    memset(memory, 0, octets)
+    return memory
+
+
+cdef class Coordinator:
+    """One coordinator of this process's life; nothing is given back before the process ends.
+
+    Raises RuntimeError on a segment that is not what it should be, OSError and MemoryError where
+    the kernel gives nothing.
+    """
+
+    cdef coordinator_t *c
+
+    def __init__(self, int config, int cache, int post, int wake, list regions, list wake_workers) -> None:
+        cdef coordinator_t *c = <coordinator_t *>_take(sizeof(coordinator_t))
+        self.c = c
+        self._map_config(config)
+        self._map_post(post)
+        c.now_ms = boottime_ms()
+        c.now_us = c.now_ms * 1000
+        c.wake = wake
+        c.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if c.epoll < 0:
+            raise OSError("coordinator: epoll_create1 failed")
+        if len(regions) > FD_MAX_WORKERS or len(regions) != len(wake_workers):
+            raise RuntimeError(f"coordinator: {len(regions)} regions, {len(wake_workers)} eventfds")
+        c.worker_count = <uint32_t>len(regions)
+        waiting = sum(self._map_region(i, regions[i], wake_workers[i]) for i in range(len(regions)))
+        self._take_memory(waiting)
+        self._attach(cache)
+
+    def _map_config(self, int fd) -> None:
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, False, &size)
+        self.c.config = config_check(base, size)
+        if self.c.config == NULL or self.c.config.upstream_count > FD_MAX_UPSTREAMS:
+            raise RuntimeError("coordinator: config is not a configuration of this version")
+        self.c.upstream_count = self.c.config.upstream_count
+
+    def _map_post(self, int fd) -> None:
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        self.c.post = post_check(base, size)
+        if self.c.post == NULL:
+            raise RuntimeError("coordinator: post is not a segment of this version")
+        self.c.counters = &self.c.post.counters[0]
+
+    def _map_region(self, int index, int fd, int wake) -> int:
+        """Map a worker's region; returns how many questions it can have waiting."""
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        cdef fd_region_t *region = region_check(base, size)
+        cdef worker_link_t *link = &self.c.workers[index]
+        if region == NULL:
+            raise RuntimeError(f"coordinator: region {index} is not a segment of this version")
+        link.region = region
+        link.wake = wake
+        ring_open(&link.questions, &region.question_ring,
+                  <uint8_t *>fd_at(base, region.questions.off), region.questions.count)
+        ring_open(&link.answers, &region.answer_ring,
+                  <uint8_t *>fd_at(base, region.answers.off), region.answers.count)
+        return region.pending.count
+
+    def _take_memory(self, uint32_t waiting) -> None:
+        cdef coordinator_t *c = self.c
+        cdef uint32_t channels = c.upstream_count * UPSTREAM_CHANNELS
+        cdef uint32_t i
+        c.channels = <channel_t *>_take(max(channels, 1) * sizeof(channel_t))
+        for i in range(channels):
+            c.channels[i].fd = -1
+            c.channels[i].attempts = NONE
+        for i in range(c.upstream_count):
+            c.upstreams[i].config = &c.config.upstreams[i]
+            c.upstreams[i].first_channel = <uint16_t>(i * UPSTREAM_CHANNELS)
+        c.response = <response_t *>_take(sizeof(response_t))
+        c.room = <compress_room_t *>_take(sizeof(compress_room_t))
+        c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)
+        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c)):
+            raise MemoryError("coordinator: no memory")
+
+    def _attach(self, int fd) -> None:
+        cdef coordinator_t *c = self.c
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        cdef open_rc rc = cache_open(&c.cache, base, size)
+        cdef const uint16_t *hits[16]
+        cdef uint32_t i
+        if rc != OPEN_OK:
+            raise RuntimeError(f"coordinator: cache is not a segment of this version ({<int>rc})")
+        for i in range(c.worker_count):
+            hits[i] = <const uint16_t *>fd_at(c.workers[i].region, c.workers[i].region.hits.off)
+            if c.workers[i].region.hits.count < c.cache.slots * c.cache.shard_count:
+                hits[i] = NULL
+        # Greater than any before it, whatever became of the keeper's count.
+        c.generation = max(<uint64_t>fd_load32(&c.post.starts),
+                           fd_load64(&(<fd_cache_header_t *>base).generation) + 1)
+        c.store = store_attach(&c.cache, hits, c.worker_count, c.post, c.generation, c.now_ms)
+        if c.store == NULL:
+            raise MemoryError("coordinator: no memory")
+
+    def recover(self) -> tuple[str, int, bytes] | None:
+        """What a predecessor had in hand when it died: ("suspect" or "quarantined", key hash, qname)."""
+        cdef uint64_t key_hash = 0
+        cdef uint32_t octets = min(fd_load32(&self.c.post.in_hand.len), <uint32_t>255)
+        cdef death_rc rc = deaths_recover(self.c.post, self.c.now_ms, &key_hash)
+        quarantine_open(self.c)
+        if rc != DEATH_SUSPECT and rc != DEATH_QUARANTINED:
+            return None
+        qname = (<const char *>self.c.post.in_hand_qname)[:octets]
+        return "quarantined" if rc == DEATH_QUARANTINED else "suspect", key_hash, qname
+
+    def run(self) -> None:
+        """Serve until told to leave. Takes no GIL on its way; Python threads go on beside it."""
+        fd_store32(&self.c.post.pid, os.getpid())
+        with nogil:
+            loop_run(self.c)

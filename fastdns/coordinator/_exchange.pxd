@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# _exchange.pxd: the life of a question: taken, joined or asked, asked again, answered. nogil.
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastdns._shm cimport fd_record_t
+from fastdns.coordinator._state cimport coordinator_t
+
+# A record from worker `worker`'s ring, `octets` long. It is copied before it is looked at.
+cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t *record,
+                            uint32_t octets) noexcept nogil
+
+# A message that came on a channel; `cut`: the datagram was longer than what was received.
+cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *msg, uint32_t octets,
+                            bint cut) noexcept nogil
+
+# The flight's timer went off: silence, or the end of its time.
+cdef void exchange_silence(coordinator_t *c, uint32_t flight) noexcept nogil
+
+# Send what was put, and find other ways for the questions of channels that failed. After this
+# nothing waits to be sent but what TCP didn't take.
+cdef void exchange_settle(coordinator_t *c) noexcept nogil

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a question.
+
+    taken from a ring -- joined to one under way, or
+        asked --- response --> judged, stored, handed on
+          |  `-- truncated --> the same upstream over TCP
+          |  `-- OPT not understood --> the same upstream without it
+          |  `-- SERVFAIL and the like --> another upstream, once
+          |  `-- nobody there --> another upstream; none left: failure
+          |  `-- TCP connection lost --> a new one, once; then another upstream
+          `-- silence --> another port, then another upstream, waiting longer each time
+    4 s in all (question_deadline_ms), then failure
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastdns._name cimport get_u16, name_length
+from fastdns._proto cimport (
+    BADVERS,
+    EDE_NETWORK_ERROR,
+    EDE_NO_REACHABLE_AUTHORITY,
+    EDE_OTHER,
+    FLAG_QR,
+    FLAG_RCODE,
+    FLAG_TC,
+    FORMERR,
+    HEADER_LEN,
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+)
+from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
+from fastdns._shm cimport FD_Q_ALONE, FD_RECORD_QUESTION, fd_question_t, fd_record_t
+from fastdns._stats cimport (
+    FD_C_inflight_full,
+    FD_C_joined,
+    FD_C_not_stored,
+    FD_C_quarantined,
+    FD_C_questions,
+    FD_C_questions_invalid,
+    FD_C_upstream_answers,
+    FD_C_upstream_malformed,
+    FD_C_upstream_mismatched,
+    FD_C_upstream_retries,
+    FD_C_upstream_truncated,
+    bump,
+)
+from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses, suspect_cleared
+from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, refuse_question
+from fastdns.coordinator._inflight cimport (
+    attempt_find,
+    attempt_remove,
+    flight_join,
+    flight_qname,
+    inflight_add,
+    inflight_find,
+    inflight_remove,
+)
+from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc
+from fastdns.coordinator._state cimport (
+    CHANNEL_BROKEN,
+    FLIGHT_BROKEN,
+    FLIGHT_NO_EDNS,
+    FLIGHT_ORPHAN,
+    FLIGHT_REFUSED,
+    FLIGHT_TCP,
+    FLIGHT_USED,
+    NONE,
+    TCP_SLOT,
+    UPSTREAM_CHANNELS,
+    coordinator_t,
+    flight_t,
+    question_t,
+    upstream_t,
+)
+from fastdns.coordinator._store cimport store_put
+from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
+from fastdns.coordinator._timers cimport timers_set
+from fastdns.coordinator._udp cimport udp_ask, udp_flush
+from fastdns.coordinator._upstream cimport (
+    TCP_WAIT_MS,
+    WAIT_MAX_MS,
+    upstream_first,
+    upstream_measured,
+    upstream_next,
+    upstream_wait_ms,
+)
+
+cdef extern from "coordinator/_debug.h" nogil:
+    void fd_debug_question(const uint8_t *qname, uint32_t qname_len) noexcept
+
+cdef enum:
+    SAME_UPSTREAM = 2            # times in a row that an upstream is asked before another is
+
+
+# --- taken ---
+
+
+cdef bint read_question(const fd_record_t *record, uint32_t octets, question_t *question,
+                        uint8_t *qname, uint64_t *ticket) noexcept nogil:
+    # Copy, then check: the worker could still change its ring's memory.
+    cdef fd_question_t raw
+    if octets < sizeof(fd_question_t):
+        return False
+    memcpy(&raw, record, sizeof(fd_question_t))
+    if raw.record.kind != FD_RECORD_QUESTION or octets - sizeof(fd_question_t) < raw.qname_len:
+        return False
+    memcpy(qname, <const uint8_t *>record + sizeof(fd_question_t), raw.qname_len)
+    ticket[0] = raw.ticket
+    question.key_hash = raw.key_hash
+    question.group = raw.group
+    question.variant = raw.variant
+    question.key_flags = raw.key_flags
+    question.qtype = raw.qtype
+    question.qclass = raw.qclass
+    question.qname_len = raw.qname_len
+    question.flags = raw.flags
+    return raw.qname_len != 0 and name_length(qname, raw.qname_len) == raw.qname_len
+
+
+cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t *record,
+                            uint32_t octets) noexcept nogil:
+    cdef question_t question
+    cdef uint8_t[256] qname
+    cdef uint64_t ticket = 0
+    if not read_question(record, octets, &question, qname, &ticket):
+        bump(c.counters, FD_C_questions_invalid, 1)
+        return
+    bump(c.counters, FD_C_questions, 1)
+    if quarantine_refuses(c, question.key_hash):
+        bump(c.counters, FD_C_quarantined, 1)
+        refuse_question(c, worker, ticket, EDE_OTHER)
+        return
+    hand_take(c.post, question.key_hash, qname, question.qname_len)
+    fd_debug_question(qname, question.qname_len)
+    start(c, worker, &question, qname, ticket)
+    hand_clear(c.post)
+
+
+cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
+                uint64_t ticket) noexcept nogil:
+    cdef uint32_t index = NONE
+    cdef flight_t *flight
+    if not question.flags & FD_Q_ALONE:
+        index = inflight_find(c, question, qname)
+    if index != NONE:
+        if not flight_join(c, index, worker, ticket):
+            bump(c.counters, FD_C_joined, 1)
+        return
+    index = inflight_add(c, question, qname)
+    if index == NONE:
+        bump(c.counters, FD_C_inflight_full, 1)
+        refuse_question(c, worker, ticket, EDE_OTHER)
+        return
+    flight_join(c, index, worker, ticket)
+    flight = &c.flights[index]
+    flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
+    if upstream_first(c) == NONE:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        return
+    flight.upstream = <uint8_t>upstream_first(c)
+    flight.wait_ms = 0
+    ask(c, index)
+
+
+# --- asked ---
+
+
+cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
+    # Put the flight's question to its upstream and set its timer. What could not be put (no
+    # socket, a full buffer) is tried again after the shortest silence.
+    cdef flight_t *flight = &c.flights[index]
+    cdef upstream_t *upstream = &c.upstreams[flight.upstream]
+    cdef uint32_t wait_ms = c.config.retry_floor_ms
+    if upstream.config.force_tcp or flight.state & FLIGHT_TCP:
+        if tcp_ask(c, index):
+            wait_ms = TCP_WAIT_MS
+    elif udp_ask(c, index):
+        wait_ms = upstream_wait_ms(upstream, c.config.retry_floor_ms)
+    flight.wait_ms = min(max(wait_ms, 2 * flight.wait_ms), <uint32_t>WAIT_MAX_MS)
+    timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
+
+
+cdef void ask_at_once(coordinator_t *c, uint32_t index) noexcept nogil:
+    # Not after silence: the waiting begins anew.
+    c.flights[index].wait_ms = 0
+    ask(c, index)
+
+
+cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept nogil:
+    # Another upstream may answer over UDP, and may know EDNS.
+    cdef flight_t *flight = &c.flights[index]
+    flight.upstream = <uint8_t>upstream
+    flight.tries = 0
+    flight.state &= ~<uint8_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+
+
+cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
+    deliver_failure(c, index, ede)
+    suspect_cleared(c.post, c.flights[index].question.key_hash)
+    inflight_remove(c, index)
+
+
+cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t next_upstream
+    if c.now_ms >= flight.deadline_ms:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        return
+    flight.tries += 1
+    if c.upstreams[flight.upstream].config.force_tcp or flight.state & FLIGHT_TCP:
+        # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
+        next_upstream = upstream_next(c, flight)
+        if next_upstream == flight.upstream and flight.attempts != NONE:
+            timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
+            return
+    elif flight.tries < SAME_UPSTREAM:
+        next_upstream = flight.upstream
+    else:
+        next_upstream = upstream_next(c, flight)
+    if next_upstream == NONE:
+        next_upstream = flight.upstream
+    if next_upstream != flight.upstream:
+        turn_to(c, index, next_upstream)
+    bump(c.counters, FD_C_upstream_retries, 1)
+    ask(c, index)
+
+
+# --- answered ---
+
+
+cdef inline uint32_t channel_upstream(uint32_t channel) noexcept nogil:
+    return channel // UPSTREAM_CHANNELS
+
+
+cdef inline bint channel_is_tcp(uint32_t channel) noexcept nogil:
+    return channel % UPSTREAM_CHANNELS == TCP_SLOT
+
+
+cdef bint edns_refused(const flight_t *flight, const uint8_t *msg, uint32_t octets) noexcept nogil:
+    # FORMERR from a server that doesn't know OPT may come as a bare header (RFC 6891 s7): too
+    # little to be held against the question, and enough to ask once more without.
+    return (octets == HEADER_LEN and not flight.state & FLIGHT_NO_EDNS and get_u16(msg + 4) == 0
+            and get_u16(msg + 2) & FLAG_QR
+            and (get_u16(msg + 2) & FLAG_RCODE == FORMERR or get_u16(msg + 2) & FLAG_RCODE == NOTIMP))
+
+
+cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *msg, uint32_t octets,
+                            bint cut) noexcept nogil:
+    cdef uint32_t attempt = NONE
+    cdef uint32_t index
+    cdef uint16_t id
+    cdef flight_t *flight
+    if octets >= HEADER_LEN:
+        memcpy(&id, msg, 2)
+        attempt = attempt_find(c, channel, id)
+    if attempt == NONE:
+        bump(c.counters, FD_C_upstream_mismatched, 1)
+        return
+    index = c.attempts[attempt].flight
+    flight = &c.flights[index]
+    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    if edns_refused(flight, msg, octets):
+        without_edns(c, index, attempt)
+    elif not response_matches(msg, octets, flight_qname(c, flight), flight.question.qname_len,
+                              flight.question.qtype, flight.question.qclass):
+        bump(c.counters, FD_C_upstream_mismatched, 1)
+    elif not cut and parse_response(msg, octets, c.response) != RESPONSE_OK:
+        bump(c.counters, FD_C_upstream_malformed, 1)
+    else:
+        answered(c, index, attempt, msg, cut)
+    hand_clear(c.post)
+
+
+cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uint8_t *msg,
+                   bint cut) noexcept nogil:
+    # The answer to one attempt, well-formed unless it was cut. Decide whether it is the flight's.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t channel = c.attempts[attempt].channel
+    cdef uint32_t upstream = channel_upstream(channel)
+    cdef bint tcp = channel_is_tcp(channel)
+    upstream_measured(&c.upstreams[upstream], <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+    if not tcp and (cut or c.response.flags & FLAG_TC):
+        bump(c.counters, FD_C_upstream_truncated, 1)
+        forget_attempts(c, flight, upstream)
+        if flight.upstream != upstream:
+            turn_to(c, index, upstream)
+        flight.state |= FLIGHT_TCP
+        ask_at_once(c, index)
+        return
+    if refuses(c.response):
+        if (c.response.opt_off == 0 and c.response.rcode != SERVFAIL and c.response.rcode != REFUSED
+                and not flight.state & FLIGHT_NO_EDNS):
+            without_edns(c, index, attempt)
+            return
+        if another_asked(c, index, attempt):
+            return
+    conclude(c, index, msg)
+
+
+cdef inline bint refuses(const response_t *response) noexcept nogil:
+    # Says more of the upstream than of the name: another may know better.
+    return (response.rcode == SERVFAIL or response.rcode == REFUSED or response.rcode == FORMERR
+            or response.rcode == NOTIMP or response.rcode == BADVERS)
+
+
+cdef void forget_attempts(coordinator_t *c, flight_t *flight, uint32_t upstream) noexcept nogil:
+    # What this upstream said once it will say again to the attempts that repeated the question.
+    cdef uint32_t attempt = flight.attempts
+    cdef uint32_t sibling
+    while attempt != NONE:
+        sibling = c.attempts[attempt].sibling
+        if channel_upstream(c.attempts[attempt].channel) == upstream:
+            attempt_remove(c, attempt)
+        attempt = sibling
+
+
+cdef void without_edns(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t upstream = channel_upstream(c.attempts[attempt].channel)
+    forget_attempts(c, flight, upstream)
+    if flight.upstream != upstream:
+        turn_to(c, index, upstream)
+    flight.state |= FLIGHT_NO_EDNS
+    ask_at_once(c, index)
+
+
+cdef bint another_asked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
+    # Whether the question goes on at another upstream, or is under way there.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t upstream = channel_upstream(c.attempts[attempt].channel)
+    cdef uint32_t other
+    if flight.state & FLIGHT_REFUSED:
+        return False
+    if flight.upstream != upstream:
+        other = flight.upstream
+    else:
+        other = upstream_next(c, flight)
+    if other == upstream or other == NONE:
+        return False
+    flight.state |= FLIGHT_REFUSED
+    forget_attempts(c, flight, upstream)
+    if flight.upstream != other:
+        turn_to(c, index, other)
+        ask_at_once(c, index)
+    return True
+
+
+cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef judge_rc verdict = judge(&c.config.block, &flight.question, flight_qname(c, flight), msg,
+                                  c.response, c.now_ms, c.room, c.entry)
+    if verdict == JUDGE_UNUSABLE:
+        bump(c.counters, FD_C_upstream_malformed, 1)
+        return
+    bump(c.counters, FD_C_upstream_answers, 1)
+    if verdict == JUDGE_STORE:
+        store_put(c.store, c.entry, c.now_ms)    # counts what it does
+    else:
+        bump(c.counters, FD_C_not_stored, 1)
+    deliver_answer(c, index, c.entry)
+    suspect_cleared(c.post, flight.question.key_hash)
+    inflight_remove(c, index)
+
+
+# --- channels that failed ---
+
+
+cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil:
+    # Take all attempts off the channel; returns how many flights had one there.
+    cdef uint32_t count = 0
+    cdef uint32_t index
+    while c.channels[channel].attempts != NONE:
+        index = c.attempts[c.channels[channel].attempts].flight
+        attempt_remove(c, c.channels[channel].attempts)
+        if not c.flights[index].state & FLIGHT_ORPHAN:
+            c.flights[index].state |= FLIGHT_ORPHAN
+            c.orphans[count] = <uint16_t>index
+            count += 1
+    return count
+
+
+cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broken) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t other
+    if broken and not flight.state & FLIGHT_BROKEN:
+        flight.state |= FLIGHT_BROKEN
+        if flight.upstream == upstream:
+            ask_at_once(c, index)
+        return
+    flight.refused |= <uint16_t>(1 << upstream)
+    if flight.upstream != upstream:
+        return                   # it is under way elsewhere already
+    other = upstream_next(c, flight)
+    if other == NONE:
+        fail(c, index, EDE_NETWORK_ERROR)
+        return
+    turn_to(c, index, other)
+    ask_at_once(c, index)
+
+
+cdef void exchange_settle(coordinator_t *c) noexcept nogil:
+    cdef uint32_t channel, count, i, turn
+    cdef bint broken
+    udp_flush(c)
+    tcp_flush(c)
+    # Each turn moves every orphan on: to a second connection once, then through the upstreams.
+    for turn in range(c.upstream_count + 2):
+        if not c.channel_failed:
+            return
+        c.channel_failed = 0
+        for channel in range(c.upstream_count * UPSTREAM_CHANNELS):
+            if c.channels[channel].failed:
+                broken = c.channels[channel].failed == CHANNEL_BROKEN
+                c.channels[channel].failed = 0
+                count = collect_orphans(c, channel)
+                for i in range(count):
+                    c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
+                    if c.flights[c.orphans[i]].state & FLIGHT_USED:
+                        rehome(c, c.orphans[i], channel_upstream(channel), broken)
+        udp_flush(c)
+        tcp_flush(c)

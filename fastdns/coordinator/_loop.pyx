@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's rounds.
+
+One round: what the kernel has for us (responses, connections), what time has brought, the
+workers' questions, then everything that these put goes out, batched. It sleeps only when a
+round did nothing, for 100 ms at most, and wakes each worker once a round at most.
+"""
+
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport abort
+
+from fastdns._ring cimport ring_empty, ring_next, ring_record_len, ring_release
+from fastdns._shm cimport (
+    fd_announce_sleep,
+    fd_load32,
+    fd_load64,
+    fd_question_t,
+    fd_record_t,
+    fd_release64,
+    fd_store32,
+    fd_store64,
+)
+from fastdns._stats cimport FD_C_wakeups, bump
+from fastdns._sys cimport (
+    EPOLLET,
+    EPOLLIN,
+    MSG_TRUNC,
+    epoll_event,
+    epoll_wait,
+    ring_eventfd,
+    watch,
+)
+from fastdns.coordinator._delivery cimport wake_workers
+from fastdns.coordinator._exchange cimport (
+    exchange_question,
+    exchange_response,
+    exchange_settle,
+    exchange_silence,
+)
+from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
+from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
+from fastdns.coordinator._store cimport store_sweep
+from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
+from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
+from fastdns.coordinator._udp cimport udp_receive, udp_tend
+
+cdef enum:
+    EVENTS = 64                  # taken from the kernel at once
+    QUESTIONS = 64               # taken from each worker in a round: one batch upstream
+    SLEEP_MS = 100               # at most: what a lost wake-up could cost
+    TEND_MS = 100
+    SWEEP_MS = 10                # between two pieces of the cache's upkeep
+    STOP_MS = 5000               # for what is in flight when we are told to leave
+    WAKE_EVENT = 0xffffffff      # no channel has this number
+
+
+cdef void read_clock(coordinator_t *c) noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_BOOTTIME, &now)
+    c.now_us = <uint64_t>now.tv_sec * 1_000_000 + <uint64_t>now.tv_nsec // 1000
+    c.now_ms = c.now_us // 1000
+
+
+cdef void beat(coordinator_t *c) noexcept nogil:
+    fd_store64(&c.post.heartbeat, fd_load64(&c.post.heartbeat) + 1)
+    fd_store32(&c.post.inflight_used, c.inflight_used)
+
+
+# --- the beginning ---
+
+
+cdef void try_suspect(coordinator_t *c) noexcept nogil:
+    # What a predecessor died on stands first in its ring still, if it died while it took it: alone
+    # and before anything else, so that a second death has one cause.
+    cdef uint64_t suspect = fd_load64(&c.post.in_hand.suspect)
+    cdef uint32_t i
+    cdef worker_link_t *link
+    cdef fd_record_t *record
+    if suspect == 0:
+        return
+    for i in range(c.worker_count):
+        link = &c.workers[i]
+        record = ring_next(&link.questions)
+        if (record != NULL and ring_record_len(&link.questions) >= sizeof(fd_question_t)
+                and (<fd_question_t *>record).key_hash == suspect):
+            exchange_question(c, i, record, ring_record_len(&link.questions))
+            ring_release(&link.questions)
+            exchange_settle(c)
+
+
+cdef void announce(coordinator_t *c) noexcept nogil:
+    # Workers put their pending questions again when they see a new generation. Each eventfd is
+    # rung once: a predecessor may have died between a record and its wake-up.
+    cdef uint32_t i
+    for i in range(c.worker_count):
+        fd_store32(&c.workers[i].region.question_ring.sleeping, 0)
+        fd_release64(&c.workers[i].region.coordinator_generation, c.generation)
+        ring_eventfd(c.workers[i].wake)
+    fd_store64(&c.post.generation, c.generation)
+    fd_store32(&c.post.serving, 1)
+
+
+# --- one round ---
+
+
+cdef void on_udp(coordinator_t *c, uint32_t channel) noexcept nogil:
+    cdef uint32_t count = udp_receive(c, channel)
+    cdef uint32_t i
+    for i in range(count):
+        exchange_response(c, channel, c.udp_rx.buffers[i], c.udp_rx.messages[i].msg_len,
+                          c.udp_rx.messages[i].msg_hdr.msg_flags & MSG_TRUNC != 0)
+
+
+cdef void on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexcept nogil:
+    cdef uint32_t upstream = channel // UPSTREAM_CHANNELS
+    cdef uint32_t octets = 0
+    cdef const unsigned char *msg
+    tcp_event(c, upstream, events)
+    while True:                  # 5,461 times at most: what rx can hold of the smallest messages
+        msg = tcp_message(c, upstream, &octets)
+        if msg == NULL:
+            return
+        exchange_response(c, channel, msg, octets, False)
+
+
+cdef uint32_t take_questions(coordinator_t *c) noexcept nogil:
+    # From all workers in turn, so that a busy one doesn't starve another.
+    cdef uint32_t total = 0
+    cdef uint32_t taken, i
+    cdef worker_link_t *link
+    cdef fd_record_t *record
+    for i in range(c.worker_count):
+        link = &c.workers[i]
+        taken = 0
+        while taken < QUESTIONS:
+            record = ring_next(&link.questions)
+            if record == NULL:
+                break
+            exchange_question(c, i, record, ring_record_len(&link.questions))
+            ring_release(&link.questions)
+            taken += 1
+        total += taken
+    return total
+
+
+cdef bint rings_empty(coordinator_t *c) noexcept nogil:
+    cdef uint32_t i
+    for i in range(c.worker_count):
+        if not ring_empty(&c.workers[i].questions):
+            return False
+    return True
+
+
+cdef int wait_for_events(coordinator_t *c, bint may_sleep, epoll_event *events) noexcept nogil:
+    cdef uint32_t timeout = 0
+    cdef uint32_t i
+    cdef int count
+    if may_sleep:
+        for i in range(c.worker_count):
+            fd_announce_sleep(&c.workers[i].region.question_ring.sleeping)
+        if rings_empty(c):
+            timeout = timers_wait(&c.timers, c.now_ms, SLEEP_MS)
+    count = epoll_wait(c.epoll, events, EVENTS, <int>timeout)
+    if may_sleep:
+        for i in range(c.worker_count):
+            fd_store32(&c.workers[i].region.question_ring.sleeping, 0)
+    if timeout:
+        bump(c.counters, FD_C_wakeups, 1)
+    if count < 0 and errno != EINTR:
+        abort()                  # our own epoll set is gone: a successor makes a new one
+    return count
+
+
+cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
+    if not fd_load32(&c.post.stop):
+        return False
+    if stop_ms[0] == 0:
+        stop_ms[0] = c.now_ms + STOP_MS
+    return (c.inflight_used == 0 and rings_empty(c)) or c.now_ms >= stop_ms[0]
+
+
+cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept nogil:
+    if c.now_ms >= sweep_ms[0]:
+        store_sweep(c.store, c.now_ms)
+        sweep_ms[0] = c.now_ms + SWEEP_MS
+    if c.now_ms >= tend_ms[0]:
+        udp_tend(c)
+        tcp_tend(c)
+        tend_ms[0] = c.now_ms + TEND_MS
+
+
+cdef void loop_run(coordinator_t *c) noexcept nogil:
+    cdef epoll_event[EVENTS] events
+    cdef uint64_t stop_ms = 0
+    cdef uint64_t tend_ms = 0
+    cdef uint64_t sweep_ms = 0
+    cdef uint32_t timer, channel
+    cdef bint busy = True
+    cdef int count, i
+    if watch(c.epoll, c.wake, EPOLLIN | EPOLLET, WAKE_EVENT) != 0:
+        abort()
+    read_clock(c)
+    try_suspect(c)
+    announce(c)
+    while not leaving(c, &stop_ms):
+        count = wait_for_events(c, not busy, events)
+        read_clock(c)
+        beat(c)
+        busy = count > 0
+        for i in range(count):
+            channel = <uint32_t>events[i].data.u64
+            if channel == <uint32_t>WAKE_EVENT:
+                continue         # edge-triggered: it needs no read
+            if channel % UPSTREAM_CHANNELS == TCP_SLOT:
+                on_tcp(c, channel, events[i].events)
+            else:
+                on_udp(c, channel)
+        while True:
+            timer = timers_pop(&c.timers, c.now_ms)
+            if timer == TIMER_NONE:
+                break
+            exchange_silence(c, timer)
+        wake_workers(c)          # before anything is asked: their clients wait
+        if take_questions(c):
+            busy = True
+        tend(c, &tend_ms, &sweep_ms)
+        exchange_settle(c)
+        wake_workers(c)
+    fd_store32(&c.post.serving, 0)

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+# _state.pxd: what the coordinator owns, shared by the modules of its loop; no code.
+#
+#   coordinator_t ── flights: questions under way, each with its tickets (who waits) and
+#       │            attempts (each time it was put to an upstream, by channel and ID)
+#       └── upstreams ── channels: UDP sockets and one TCP connection each
+#
+# Everything refers to everything by 16-bit index, NONE where there is nothing. All memory is
+# taken and touched before the loop begins.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._cache cimport cache_t
+from fastdns._compress cimport compress_room_t
+from fastdns._response cimport response_t
+from fastdns._ring cimport ring_t
+from fastdns._shm cimport fd_config_t, fd_entry_t, fd_post_t, fd_region_t, fd_upstream_t, iovec, mmsghdr
+from fastdns.coordinator._random cimport random_t
+from fastdns.coordinator._store cimport store_t
+from fastdns.coordinator._timers cimport timers_t
+
+cdef enum:
+    NONE = 0xffff
+    INFLIGHT_MAX = 16384         # questions under way at most
+    SHORT_NAME = 64              # octets of qname that a flight holds itself; longer ones take a place
+    LONG_NAME_SHARE = 4          # one place for a long name to so many flights
+    POOL_SOCKETS = 32            # UDP sockets that an upstream's questions are spread over; RFC 5452 s9.2
+    UPSTREAM_SOCKETS = 64        # with the replaced ones that still wait for answers
+    TCP_SLOT = 64                # an upstream's channel of that number is its TCP connection
+    UPSTREAM_CHANNELS = 65
+    BATCH = 64                   # messages in one sendmmsg or recvmmsg
+    QUERY_ROOM = 288             # header 12, qname 255, type and class 4, OPT 11, rounded up
+    RX_ROOM = 1536               # a UDP response: EDNS_PAYLOAD and some more, for those that don't ask
+    TCP_RX_ROOM = 80 * 1024      # the largest message, its prefix, and some more
+    TCP_TX_ROOM = 32 * 1024      # at least 110 of the largest queries
+    WORKERS = 16                 # FD_MAX_WORKERS
+    UPSTREAMS = 16               # FD_MAX_UPSTREAMS
+
+cdef enum:                       # flight_t.state
+    FLIGHT_USED = 1
+    FLIGHT_LISTED = 2            # others may join it: it can be found by its key
+    FLIGHT_TCP = 4               # the answer did not fit UDP
+    FLIGHT_NO_EDNS = 8           # an upstream didn't understand the OPT; RFC 6891 s7
+    FLIGHT_REFUSED = 16          # an upstream answered SERVFAIL or the like; another was asked
+    FLIGHT_BROKEN = 32           # a TCP connection was lost under it
+    FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
+
+cdef enum:                       # channel_t.failed
+    CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
+    CHANNEL_BROKEN = 2           # a TCP connection that stood was lost
+
+cdef enum:                       # tcp_t.state
+    TCP_CLOSED = 0
+    TCP_CONNECTING = 1
+    TCP_OPEN = 2
+
+ctypedef struct question_t:      # what is asked; the cache's full key but for the qname
+    uint64_t key_hash
+    uint16_t group
+    uint8_t variant
+    uint8_t key_flags            # FD_KEY_*
+    uint16_t qtype
+    uint16_t qclass
+    uint8_t qname_len
+    uint8_t flags                # FD_Q_*
+
+ctypedef struct flight_t:        # a question under way
+    question_t question
+    uint64_t deadline_ms         # the question's, for all its attempts
+    uint32_t wait_ms             # silence before it is asked again
+    uint16_t next                # of the same hash, or of the free list
+    uint16_t attempts            # newest first
+    uint16_t attempt_count
+    uint16_t waiting             # bit i: worker i waits, with tickets[i]
+    uint16_t refused             # bit i: nobody is at upstream i
+    uint16_t long_name           # place of a qname over SHORT_NAME octets
+    uint8_t upstream             # asked last
+    uint8_t tries                # at that upstream, in a row
+    uint8_t state                # FLIGHT_*
+    uint8_t qname[SHORT_NAME]
+
+ctypedef struct attempt_t:       # a question put to an upstream and not answered
+    uint32_t sent_us             # low 32 bits of the clock
+    uint16_t flight
+    uint16_t channel
+    uint16_t id                  # as on the wire, not swapped
+    uint16_t next                # of the same hash, or of the free list
+    uint16_t sibling             # older attempt of the same flight
+    uint16_t channel_next
+    uint16_t channel_prev        # NONE: first of its channel
+
+ctypedef struct channel_t:       # a UDP socket, or a TCP connection
+    int fd                       # -1: closed
+    uint16_t attempts            # newest first
+    uint8_t failed               # CHANNEL_*: its questions have to go elsewhere
+    uint8_t draining             # replaced; closed when nothing waits on it any more
+    uint32_t sent                # questions since it was opened
+    uint64_t opened_ms
+
+ctypedef struct udp_batch_t:     # queries to one upstream that go out with one sendmmsg
+    uint16_t channel
+    uint16_t count
+    mmsghdr messages[BATCH]
+    iovec vectors[BATCH]
+    uint8_t queries[BATCH][QUERY_ROOM]
+
+ctypedef struct tcp_t:
+    uint8_t state                # TCP_*
+    uint8_t wants_write          # EPOLLOUT is asked for
+    uint32_t rx_start            # rx[rx_start:rx_end] is not yet taken
+    uint32_t rx_end
+    uint32_t tx_start            # tx[tx_start:tx_end] is not yet sent
+    uint32_t tx_end
+    uint64_t active_ms           # last octet received, or first question after a pause
+    uint8_t *rx                  # TCP_RX_ROOM
+    uint8_t *tx                  # TCP_TX_ROOM
+
+ctypedef struct upstream_t:
+    const fd_upstream_t *config
+    uint32_t srtt_us             # RFC 6298 s2; 0: nothing measured yet
+    uint32_t rttvar_us
+    uint16_t first_channel       # its channels are UPSTREAM_CHANNELS from here
+    uint16_t pool[POOL_SOCKETS]  # channels, NONE: not opened yet
+    udp_batch_t *batch
+    tcp_t tcp
+
+ctypedef struct udp_rx_t:        # where UDP responses arrive
+    mmsghdr messages[BATCH]
+    iovec vectors[BATCH]
+    uint8_t buffers[BATCH][RX_ROOM]
+
+ctypedef struct worker_link_t:   # one worker, as the coordinator sees it
+    fd_region_t *region
+    ring_t questions
+    ring_t answers
+    int wake
+
+ctypedef struct coordinator_t:
+    const fd_config_t *config
+    fd_post_t *post
+    uint64_t *counters           # in the post
+    uint64_t now_us              # CLOCK_BOOTTIME, read once a round
+    uint64_t now_ms
+    uint64_t generation
+    cache_t cache
+    store_t *store
+    random_t random
+    timers_t timers
+    int epoll
+    int wake
+    uint32_t worker_count
+    worker_link_t workers[WORKERS]
+    uint32_t dirty               # bit i: worker i got records and was not woken yet
+    uint32_t quarantined         # keys in quarantine, at most
+    # in flight (_inflight.pyx)
+    uint32_t capacity
+    uint32_t inflight_used
+    uint16_t free_flights
+    uint16_t free_attempts
+    uint16_t free_long_names
+    uint32_t extra_attempts      # beyond the first of each flight; `capacity` at most
+    uint32_t flight_mask         # buckets - 1
+    uint32_t attempt_mask
+    flight_t *flights
+    uint64_t *tickets            # worker_count of each flight
+    attempt_t *attempts
+    uint16_t *flight_buckets
+    uint16_t *attempt_buckets
+    uint8_t *long_names          # 256 octets each; a free one begins with the next free one's number
+    uint16_t *orphans            # room for one pass over a failed channel
+    uint64_t attempt_secret      # of the attempts' hash
+    # upstream
+    uint32_t upstream_count
+    uint8_t channel_failed       # some channel has `failed` set
+    upstream_t upstreams[UPSTREAMS]
+    channel_t *channels
+    udp_rx_t *udp_rx
+    # judging
+    response_t *response
+    compress_room_t *room
+    fd_entry_t *entry            # FD_ENTRY_MAX octets, 8-aligned: the answer being made

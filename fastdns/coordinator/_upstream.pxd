@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# _upstream.pxd: which upstream to ask, and how long to wait for it. nogil.
+# Policies, health and prefetch will live here; today upstreams are asked in their order.
+from libc.stdint cimport uint32_t
+
+from fastdns.coordinator._state cimport coordinator_t, flight_t, upstream_t
+
+cdef enum:
+    WAIT_FIRST_MS = 200          # silence allowed before anything was measured; RFC 6298 s2.1 has 1 s,
+                                 # which is for hosts half the world away
+    WAIT_MAX_MS = 1500           # between two attempts; RFC 6298 s2.5
+    TCP_WAIT_MS = 1000           # TCP repeats by itself; after this another upstream is asked
+
+# An answer came after `rtt_us`: RFC 6298 s2.2, 2.3. Each attempt has its own port and ID, so
+# answers to repeated questions count as well (s3 excludes them where they are ambiguous).
+cdef void upstream_measured(upstream_t *upstream, uint32_t rtt_us) noexcept nogil
+
+# ms of silence after which a UDP question is asked again: srtt + 4 rttvar, `floor_ms` at least.
+cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil
+
+# The upstream for a new question.
+cdef uint32_t upstream_first(const coordinator_t *c) noexcept nogil
+
+# Another upstream for this flight than the one it asked last, where somebody may be; if there is
+# none, the same one; NONE if nobody is at any of them.
+cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Round-trip times of upstreams and their order."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, upstream_t
+
+
+cdef void upstream_measured(upstream_t *upstream, uint32_t rtt_us) noexcept nogil:
+    cdef uint32_t error
+    rtt_us = max(rtt_us, <uint32_t>1)
+    if upstream.srtt_us == 0:
+        upstream.srtt_us = rtt_us
+        upstream.rttvar_us = rtt_us // 2
+        return
+    error = upstream.srtt_us - rtt_us if upstream.srtt_us > rtt_us else rtt_us - upstream.srtt_us
+    upstream.rttvar_us = <uint32_t>((3 * <uint64_t>upstream.rttvar_us + error) // 4)
+    upstream.srtt_us = max(<uint32_t>((7 * <uint64_t>upstream.srtt_us + rtt_us) // 8), <uint32_t>1)
+
+
+cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil:
+    cdef uint64_t wait_us
+    if upstream.srtt_us == 0:
+        return max(<uint32_t>WAIT_FIRST_MS, floor_ms)
+    wait_us = upstream.srtt_us + 4 * <uint64_t>upstream.rttvar_us
+    return <uint32_t>min(max((wait_us + 999) // 1000, <uint64_t>floor_ms), <uint64_t>WAIT_MAX_MS)
+
+
+cdef uint32_t upstream_first(const coordinator_t *c) noexcept nogil:
+    return 0 if c.upstream_count else NONE
+
+
+cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint32_t index = flight.upstream
+    cdef uint32_t i
+    for i in range(c.upstream_count):
+        index = index + 1 if index + 1 < c.upstream_count else 0
+        if not flight.refused >> index & 1:
+            return index
+    return NONE

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's process: from the keeper's fork to the loop, and out of it."""
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+from fastdns._segments import identities
+from fastdns.child import begin
+from fastdns.coordinator._coordinator import Coordinator
+from fastdns.handles import CoordinatorHandles
+
+_VERDICTS = {
+    "suspect": "is tried once more",
+    "quarantined": "killed two coordinators and is refused for 60 s",
+}
+
+
+def main(handles: CoordinatorHandles) -> NoReturn:
+    """Be the coordinator. Called in a child that the keeper just forked; never returns.
+
+    Exits with 0 when told to stop, with 1 and a line on stderr when it can't start.
+    """
+    status = 1
+    try:
+        _, uid, gid = identities(handles.config)
+        begin("fastdns: coordinator", handles.descriptors(), uid, gid)
+        run(handles)
+        status = 0
+    except (OSError, RuntimeError, MemoryError) as error:
+        print(f"fastdns: coordinator can't start: {error}", file=sys.stderr, flush=True)
+    except BaseException:  # noqa: BLE001 - whatever it was: nothing above us in this process may see it
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def run(handles: CoordinatorHandles) -> None:
+    """Attach to the segments and serve until the stop word is set."""
+    coordinator = Coordinator(
+        handles.config, handles.cache, handles.post, handles.wake, handles.regions, handles.wake_workers
+    )
+    found = coordinator.recover()
+    if found is not None:
+        verdict, key_hash, qname = found
+        print(
+            f"fastdns: coordinator died with question {key_hash:#018x} in hand, qname {qname.hex()} "
+            f"({readable(qname)}): it {_VERDICTS[verdict]}",
+            file=sys.stderr,
+            flush=True,
+        )
+    coordinator.run()
+
+
+def readable(qname: bytes) -> str:
+    """A name on the wire as text for a log line: whatever stands in it, one printable line."""
+    labels = []
+    while qname and 0 < qname[0] < len(qname):
+        labels.append(qname[1 : qname[0] + 1])
+        qname = qname[qname[0] + 1 :]
+    return "".join(f"{label!r}"[2:-1] + "." for label in labels) or "."
