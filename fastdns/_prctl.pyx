@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two calls of prctl(2) that a child makes at its birth (fastdns/child.py)."""
+"""Calls of prctl(2): what a child does at its birth (child.py), what the keeper does at its own."""
 
 import os
 
@@ -8,6 +8,7 @@ from libc.errno cimport errno
 cdef extern from "<sys/prctl.h>" nogil:
     int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
     enum:
+        PR_SET_CHILD_SUBREAPER
         PR_SET_NO_NEW_PRIVS
         PR_SET_PDEATHSIG
 
@@ -26,3 +27,9 @@ def set_parent_death_signal(unsigned long number) -> None:
     """
     if prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise OSError(errno, f"PR_SET_PDEATHSIG: {os.strerror(errno)}")
+
+
+def become_subreaper() -> None:
+    """Have orphans among our descendants given to us, as PID 1 has them. Raises OSError."""
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(errno, f"PR_SET_CHILD_SUBREAPER: {os.strerror(errno)}")

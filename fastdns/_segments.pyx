@@ -238,19 +238,12 @@ def time_namespace() -> int:
         return 0
 
 
-def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 * 1024,
-                  pending: int = 4096, clients: int = 8192, slots: int = 0,
-                  tcp: int = 512 * 1024) -> int:
-    """A worker's region. Returns the descriptor.
-
-    questions, answers: octets of ring data, powers of two; pending, clients: elements;
-    slots: of the cache, see ``cache_slots``; tcp: octets of the TCP pool.
-    """
+def _region_parts(questions: int, answers: int, pending: int, clients: int, slots: int,
+                  tcp: int) -> tuple[dict[str, tuple[int, int]], int]:
+    """Offset and count of each part, and octets of the whole."""
     for name, value in (("questions", questions), ("answers", answers)):
-        if value & (value - 1):
+        if value <= 0 or value & (value - 1):
             raise ValueError(f"{name} {value}: expected a power of two")
-    if not 0 <= index < FD_MAX_WORKERS:
-        raise ValueError(f"worker {index}: expected 0 to {FD_MAX_WORKERS - 1}")
     sizes = (
         ("questions", questions, questions),
         ("answers", answers, answers),
@@ -265,7 +258,25 @@ def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 
     for name, count, octets in sizes:
         parts[name] = (end, count)
         end = _round_up(end + octets, FD_LINE)
-    total = _round_up(end, FD_PAGE)
+    return parts, _round_up(end, FD_PAGE)
+
+
+def region_size(*, questions: int, answers: int, pending: int, clients: int, slots: int, tcp: int) -> int:
+    """Octets of the region that ``create_region`` makes of these."""
+    return _region_parts(questions, answers, pending, clients, slots, tcp)[1]
+
+
+def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 * 1024,
+                  pending: int = 4096, clients: int = 8192, slots: int = 0,
+                  tcp: int = 512 * 1024) -> int:
+    """A worker's region. Returns the descriptor.
+
+    questions, answers: octets of ring data, powers of two; pending, clients: elements;
+    slots: of the cache, see ``cache_slots``; tcp: octets of the TCP pool.
+    """
+    if not 0 <= index < FD_MAX_WORKERS:
+        raise ValueError(f"worker {index}: expected 0 to {FD_MAX_WORKERS - 1}")
+    parts, total = _region_parts(questions, answers, pending, clients, slots, tcp)
     fd = _allocate(f"worker-{index}", total)
     cdef _Mapped mapped = _Mapped(fd)
     cdef fd_region_t *region = <fd_region_t *>mapped.base

@@ -9,6 +9,7 @@ outlive it.
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import multiprocess
 from setproctitle import setproctitle
@@ -51,9 +52,9 @@ def _reset_signals() -> None:
 
 def _close_others(keep: set[int]) -> None:
     # Not os.closerange up to SC_OPEN_MAX: without close_range(2) that is a thousand million calls.
-    for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
+    for descriptor in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
         if descriptor > 2 and descriptor not in keep:
-            with contextlib.suppress(OSError):  # listdir's own is closed already
+            with contextlib.suppress(OSError):  # the listing's own is closed already
                 os.close(descriptor)
 
 

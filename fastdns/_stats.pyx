@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shared segments as Python reads them: control, ``fastdns stats``, tests. SHM_LAYOUT
+
+Each function maps the segment behind a descriptor for reading, copies what it has to say, and
+unmaps it. Words are read one by one while others write them: related numbers may be a moment apart.
+"""
+
+import socket
+
+from libc.errno cimport errno
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastdns._segments cimport config_check, map_segment, post_check, region_check
+from fastdns._shm cimport (
+    FD_BUCKET_SLOTS,
+    FD_CHILD_NONE,
+    FD_CHILD_RUNNING,
+    FD_CHILD_STOPPED,
+    FD_CHILD_WAITING,
+    FD_LAYOUT_VERSION,
+    FD_MAGIC_BOARD,
+    FD_MAGIC_CACHE,
+    FD_MAX_WORKERS,
+    FD_ROLE_CONTROL,
+    FD_ROLE_COORDINATOR,
+    FD_ROLE_WORKER,
+    fd_board_t,
+    fd_cache_header_t,
+    fd_child_t,
+    fd_config_t,
+    fd_in_hand_t,
+    fd_load32,
+    fd_load64,
+    fd_post_t,
+    fd_region_t,
+    sockaddr_in,
+    sockaddr_in6,
+)
+
+from fastdns.errors import SegmentError
+
+cdef extern from *:
+    """
+    #include "_counters.h"
+    static const char *const fd_counter_names[] = {
+    #define FD_X(name, help) #name,
+    FD_COUNTER_LIST(FD_X)
+    #undef FD_X
+    };
+    static const char *const fd_counter_helps[] = {
+    #define FD_X(name, help) help,
+    FD_COUNTER_LIST(FD_X)
+    #undef FD_X
+    };
+    """
+    const char *fd_counter_names[]
+    const char *fd_counter_helps[]
+
+cdef extern from "<sys/mman.h>" nogil:
+    int munmap(void *addr, size_t length)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    uint16_t ntohs(uint16_t value)
+
+COUNTERS = tuple(fd_counter_names[i].decode() for i in range(FD_COUNTERS))
+COUNTER_HELP = {fd_counter_names[i].decode(): fd_counter_helps[i].decode() for i in range(FD_COUNTERS)}
+
+ROLES = {FD_ROLE_CONTROL: "control", FD_ROLE_COORDINATOR: "coordinator", FD_ROLE_WORKER: "worker"}
+STATES = {
+    FD_CHILD_NONE: "none",
+    FD_CHILD_RUNNING: "running",
+    FD_CHILD_WAITING: "waiting",
+    FD_CHILD_STOPPED: "stopped",
+}
+
+
+cdef class _Reader:
+    """A segment mapped for reading, unmapped when this goes."""
+
+    cdef void *base
+    cdef uint64_t size
+
+    def __cinit__(self, int fd, str name):
+        self.base = map_segment(fd, False, &self.size)
+        if self.base == NULL:
+            raise SegmentError(f"{name}: mmap failed with errno {errno}")
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+
+cdef dict counters_of(const uint64_t *block):
+    return {COUNTERS[i]: fd_load64(&block[i]) for i in range(FD_COUNTERS)}
+
+
+cdef dict in_hand_of(const fd_in_hand_t *in_hand):
+    return {
+        "hash": fd_load64(&in_hand.hash),
+        "suspect": fd_load64(&in_hand.suspect),
+        "deaths": fd_load32(&in_hand.deaths),
+    }
+
+
+cdef dict child_of(const fd_child_t *child):
+    return {
+        "role": ROLES.get(child.role, "?"),
+        "index": child.index,
+        "pid": fd_load32(&child.pid),
+        "state": STATES.get(fd_load32(&child.state), "?"),
+        "restarts": fd_load32(&child.restarts),
+        "stuck": fd_load32(&child.stuck),
+        "started_ms": fd_load64(&child.started_ms),
+        "died_ms": fd_load64(&child.died_ms),
+        "last_status": <int>fd_load32(&child.last_status),
+    }
+
+
+def read_board(int fd) -> dict[str, object]:
+    """The keeper's notes. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "board")
+    cdef const fd_board_t *board = <const fd_board_t *>reader.base
+    cdef uint32_t i, count
+    if reader.size < sizeof(fd_board_t) or board.magic != FD_MAGIC_BOARD:
+        raise SegmentError("board: not a board")
+    if board.layout_version != FD_LAYOUT_VERSION:
+        raise SegmentError(f"board: layout {board.layout_version}, this program reads {FD_LAYOUT_VERSION}")
+    count = min(board.child_count, <uint32_t>FD_MAX_WORKERS + 2)
+    return {
+        "pid": board.keeper_pid,
+        "workers": board.worker_count,
+        "started_ms": board.started_ms,
+        "ticks": fd_load64(&board.ticks),
+        "late_ticks": fd_load64(&board.late_ticks),
+        "children": [child_of(&board.children[i]) for i in range(count)],
+    }
+
+
+def read_region(int fd) -> dict[str, object]:
+    """A worker's figures. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "region")
+    cdef const fd_region_t *region = region_check(reader.base, reader.size)
+    if region == NULL:
+        raise SegmentError("region: not a region of this layout")
+    return {
+        "index": region.index,
+        "pid": fd_load32(&region.pid),
+        "starts": fd_load32(&region.starts),
+        "serving": fd_load32(&region.serving),
+        "heartbeat": fd_load64(&region.heartbeat),
+        "pending": fd_load32(&region.pending_used),
+        "pending_max": region.pending.count,
+        "clients": fd_load32(&region.clients_used),
+        "clients_max": region.clients.count,
+        "tcp_connections": fd_load32(&region.tcp_connections),
+        "in_hand": in_hand_of(&region.in_hand),
+        "counters": counters_of(region.counters),
+    }
+
+
+def read_post(int fd) -> dict[str, object]:
+    """The coordinator's figures. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "post")
+    cdef const fd_post_t *post = post_check(reader.base, reader.size)
+    if post == NULL:
+        raise SegmentError("post: not a coordinator's segment of this layout")
+    return {
+        "pid": fd_load32(&post.pid),
+        "starts": fd_load32(&post.starts),
+        "serving": fd_load32(&post.serving),
+        "heartbeat": fd_load64(&post.heartbeat),
+        "generation": fd_load64(&post.generation),
+        "inflight": fd_load32(&post.inflight_used),
+        "entries": fd_load64(&post.entries),
+        "entry_octets": fd_load64(&post.entry_octets),
+        "in_hand": in_hand_of(&post.in_hand),
+        "counters": counters_of(post.counters),
+    }
+
+
+def read_cache(int fd) -> dict[str, object]:
+    """The cache's shape. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "cache")
+    cdef const fd_cache_header_t *header = <const fd_cache_header_t *>reader.base
+    if reader.size < sizeof(fd_cache_header_t) or header.magic != FD_MAGIC_CACHE:
+        raise SegmentError("cache: not a cache")
+    if header.layout_version != FD_LAYOUT_VERSION:
+        raise SegmentError(f"cache: layout {header.layout_version}, this program reads {FD_LAYOUT_VERSION}")
+    return {
+        "size": header.total_size,
+        "shards": header.shard_count,
+        "slots": header.shard_count * header.bucket_count * FD_BUCKET_SLOTS,
+        "generation": fd_load64(&header.generation),
+    }
+
+
+cdef tuple address_of(const sockaddr_in6 *address):
+    cdef const sockaddr_in *inet = <const sockaddr_in *>address
+    cdef uint8_t octets[16]
+    if address.sin6_family == <uint16_t>socket.AF_INET:
+        memcpy(octets, &inet.sin_addr, 4)
+        return socket.inet_ntop(socket.AF_INET, octets[:4]), ntohs(inet.sin_port), 0
+    memcpy(octets, &address.sin6_addr, 16)
+    return socket.inet_ntop(socket.AF_INET6, octets[:16]), ntohs(address.sin6_port), address.sin6_scope_id
+
+
+def read_config(int fd) -> dict[str, object]:
+    """What the data plane was told: addresses as (host, port, scope). Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "config")
+    cdef const fd_config_t *config = config_check(reader.base, reader.size)
+    cdef uint32_t i
+    if config == NULL:
+        raise SegmentError("config: not a configuration of this layout")
+    return {
+        "number": config.number,
+        "workers": config.worker_count,
+        "listeners": [address_of(&config.listeners[i].address) for i in range(config.listener_count)],
+        "upstreams": [
+            (*address_of(&config.upstreams[i].address), bool(config.upstreams[i].force_tcp))
+            for i in range(config.upstream_count)
+        ],
+        "tcp_connections": config.tcp_connections,
+        "edns_max": config.edns_max,
+        "worker_uid": config.worker_uid,
+        "coordinator_uid": config.coordinator_uid,
+        "gid": config.drop_gid,
+        "fingerprint": config.block.fingerprint,
+    }

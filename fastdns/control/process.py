@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control: it decides what is to be there, asks the keeper for it, and looks after it.
+
+Its first life plans the memory, opens the sockets and starts the server; what it can't serve it
+says in one line and leaves with exit code 2, and so does the keeper. A later life finds
+everything running and disturbs nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+from typing import NoReturn
+
+from fastdns import child, log
+from fastdns._stats import read_config
+from fastdns._version import __version__
+from fastdns.control._tables import MAX_LISTENERS, MAX_UPSTREAMS, create_config
+from fastdns.control.addresses import Endpoint
+from fastdns.control.budget import Plan, make_plan
+from fastdns.control.cgroup import memory_limit
+from fastdns.control.identity import choose_identity
+from fastdns.control.link import KeeperLink
+from fastdns.control.model import MIB, Config, Limits, Options, Upstream
+from fastdns.control.probe import each_has_its_share, wait_until_serving
+from fastdns.control.resolvconf import RESOLV_CONF, nameservers
+from fastdns.control.sockets import open_listener
+from fastdns.errors import FastDNSError, KeeperError, UsageError
+
+_BEAT_S = 2.0  # the keeper waits 15 s for one
+_DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
+
+
+def main(channel: int, options: Options) -> NoReturn:
+    """Control's entry: ``channel`` is its end of the pair with the keeper."""
+    child.begin("fastdns: control", {channel}, 0, 0)
+    code = 0
+    try:
+        asyncio.run(serve(KeeperLink(channel), options))
+    except KeeperError as error:
+        log.error(f"control: {error}")
+        code = 1
+    except FastDNSError as error:
+        log.error(f"fastdns serve: {error}")
+        code = error.exit_code
+    os._exit(code)
+
+
+async def serve(link: KeeperLink, options: Options) -> None:
+    """A life of control. Returns when the keeper closes the channel. Raises FastDNSError."""
+    segments = link.state()
+    if not segments:
+        set_up(link, options)
+        segments = link.state()
+    config, _board, _post, *regions = segments
+    listeners = [Endpoint(*one) for one in read_config(config)["listeners"]]
+    closed = asyncio.create_task(_until_closed(link))
+    work = asyncio.create_task(_look_after(link, listeners, tuple(regions)))
+    await asyncio.wait((closed, work), return_when=asyncio.FIRST_COMPLETED)
+    if work.done():
+        work.result()  # only an error ends it
+    work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _look_after(link: KeeperLink, listeners: list[Endpoint], regions: tuple[int, ...]) -> None:
+    await asyncio.gather(_beat(link), _check_shares(link, listeners, regions))
+
+
+def set_up(link: KeeperLink, options: Options) -> None:
+    """Plan, open, hand over, start. Raises FastDNSError; nothing has been started then."""
+    config = make_config(options)
+    plan = make_plan(options.memory, config.worker_count, len(config.listeners), memory_limit())
+    link.allocate(plan.geometry)
+    queue = plan.rcvbuf
+    for number, endpoint in enumerate(config.listeners):
+        with open_listener(endpoint, config.worker_count, plan.rcvbuf) as opened:
+            link.add_listener(number, opened.descriptors())
+            queue = min(queue, opened.rcvbuf)
+    descriptor = create_config(config)
+    link.set_config(descriptor)
+    os.close(descriptor)
+    link.start()
+    _report(config, plan, queue)
+
+
+def make_config(options: Options) -> Config:
+    """The configuration that the options mean on this machine. Raises UsageError."""
+    listeners = options.listen
+    if len(set(listeners)) != len(listeners):
+        twice = next(one for one in listeners if listeners.count(one) > 1)
+        raise UsageError(f"--listen {twice}: given twice")
+    if not 1 <= len(listeners) <= MAX_LISTENERS:
+        raise UsageError(f"{len(listeners)} addresses to listen on: expected at most {MAX_LISTENERS}")
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = Limits()
+    connections = max(16, min(limits.tcp_connections, soft - _DESCRIPTORS_BESIDE))
+    return Config(
+        listeners=listeners,
+        upstreams=_upstreams(options),
+        worker_count=options.workers or (2 if len(os.sched_getaffinity(0)) > 1 else 1),
+        limits=Limits(tcp_connections=connections),
+        identity=choose_identity(),
+    )
+
+
+def _upstreams(options: Options) -> tuple[Upstream, ...]:
+    listening = set(options.listen)
+    if not options.upstreams:
+        found = [one for one in nameservers() if one not in listening]
+        if not found:
+            raise UsageError(
+                f"no --upstream, and {RESOLV_CONF} names no other server: expected one"
+            )
+        return tuple(Upstream(one) for one in found[:MAX_UPSTREAMS])
+    for one in options.upstreams:
+        if one.endpoint in listening:
+            raise UsageError(f"--upstream {one}: that is an address to listen on, questions would go round")
+        if one.endpoint.wildcard:
+            raise UsageError(f"--upstream {one}: expected the address of a server")
+    if len(set(options.upstreams)) != len(options.upstreams):
+        raise UsageError("--upstream: the same server is given twice")
+    if len(options.upstreams) > MAX_UPSTREAMS:
+        raise UsageError(f"{len(options.upstreams)} upstreams: expected at most {MAX_UPSTREAMS}")
+    return options.upstreams
+
+
+def _report(config: Config, plan: Plan, queue: int) -> None:
+    listen = " ".join(map(str, config.listeners))
+    upstream = " ".join(map(str, config.upstreams))
+    log.info(
+        f"fastdns {__version__}: listening on {listen}; upstream {upstream}; {config.worker_count} workers;"
+        f" memory {plan.memory / MIB:.4g}M, cache {plan.geometry.cache / MIB:.4g}M"
+    )
+    if queue < plan.rcvbuf:
+        log.warning(
+            f"UDP receive queues hold {queue // 1024} KiB, not {plan.rcvbuf // 1024}:"
+            " raise net.core.rmem_max or grant CAP_NET_ADMIN"
+        )
+
+
+async def _beat(link: KeeperLink) -> None:
+    while True:
+        link.beat()
+        await asyncio.sleep(_BEAT_S)
+
+
+async def _check_shares(link: KeeperLink, listeners: list[Endpoint], regions: tuple[int, ...]) -> None:
+    if len(regions) < 2 or not await wait_until_serving(regions):
+        return  # one worker has no shares; a worker that doesn't come up is in the keeper's log
+    for number, endpoint in enumerate(listeners):
+        use = await each_has_its_share(endpoint, regions)
+        link.use_program(number, use)
+        if not use:
+            log.warning(
+                f"{endpoint}: a worker does not get its share, so another process seems to listen there, too;"
+                " the kernel chooses between the workers now"
+            )
+
+
+async def _until_closed(link: KeeperLink) -> None:
+    """Wait for the keeper to close its end: it wants us to leave, or is dead."""
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(link.fileno(), readable.set)
+    while True:
+        await readable.wait()
+        if link.at_end():
+            loop.remove_reader(link.fileno())
+            return
+        readable.clear()

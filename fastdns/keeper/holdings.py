@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the keeper holds for its children: sockets, eventfds and shared memory.
+
+Plain descriptors, no socket or file objects: a child closes what is not its own by number, and
+an object that is collected there later would close a number that has another meaning by then.
+"""
+
+import os
+from dataclasses import dataclass, field
+
+from fastdns import _segments
+from fastdns.handles import CoordinatorHandles, WorkerHandles
+from fastdns.keeper._groups import Group
+from fastdns.protocol import Geometry, close_all
+
+
+@dataclass(slots=True)
+class Listener:
+    """The sockets of one address, one a worker, and the order of their binding."""
+
+    udp: list[int]
+    tcp: list[int]
+    udp_group: Group = field(default_factory=lambda: Group(stream=False))
+    tcp_group: Group = field(default_factory=lambda: Group(stream=True))
+
+    def __post_init__(self) -> None:
+        for group, sockets in ((self.udp_group, self.udp), (self.tcp_group, self.tcp)):
+            for worker, descriptor in enumerate(sockets):
+                group.add(descriptor, worker)
+
+
+class Holdings:
+    """Gathered by control's requests, complete before the start; gone with the keeper."""
+
+    def __init__(self) -> None:
+        self.workers = 0
+        self.config = -1
+        self.board = -1
+        self.post = -1
+        self.cache = -1
+        self.cache_reader = -1  #: the same cache, O_RDONLY: what workers get
+        self.regions: list[int] = []
+        self.wakes: list[int] = []  #: the coordinator's, then the workers'
+        self.listeners: list[Listener] = []
+
+    def allocate(self, geometry: Geometry) -> None:
+        """Make and touch the segments. Raises OSError, ValueError."""
+        if self.workers:
+            raise ValueError("allocated twice")
+        self.workers = geometry.workers
+        self.board = _segments.create_board(geometry.workers)
+        self.post = _segments.create_post()
+        self.cache = _segments.create_cache(geometry.cache)
+        self.cache_reader = _segments.reopen_read_only(self.cache)
+        slots = _segments.cache_slots(geometry.cache)
+        for index in range(geometry.workers):
+            self.regions.append(
+                _segments.create_region(
+                    index,
+                    questions=geometry.questions,
+                    answers=geometry.answers,
+                    pending=geometry.pending,
+                    clients=geometry.clients,
+                    slots=slots,
+                    tcp=geometry.tcp,
+                )
+            )
+        for _ in range(geometry.workers + 1):
+            self.wakes.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+
+    def add_listener(self, number: int, descriptors: tuple[int, ...]) -> None:
+        """Take over a listener's sockets. Raises ValueError; they are closed then."""
+        if number != len(self.listeners) or len(descriptors) != 2 * self.workers:
+            close_all(descriptors)
+            raise ValueError(f"listener {number} with {len(descriptors)} sockets")
+        self.listeners.append(Listener(list(descriptors[: self.workers]), list(descriptors[self.workers :])))
+
+    def set_config(self, descriptors: tuple[int, ...]) -> None:
+        """Take over the configuration's segment. Raises ValueError."""
+        if len(descriptors) != 1 or self.config >= 0:
+            close_all(descriptors)
+            raise ValueError(f"a configuration with {len(descriptors)} descriptors")
+        self.config = descriptors[0]
+
+    def complete(self) -> bool:
+        return self.workers > 0 and self.config >= 0 and bool(self.listeners)
+
+    def groups(self) -> list[Group]:
+        """UDP and TCP of each listener, in order."""
+        return [group for one in self.listeners for group in (one.udp_group, one.tcp_group)]
+
+    def coordinator_handles(self) -> CoordinatorHandles:
+        return CoordinatorHandles(
+            config=self.config,
+            cache=self.cache,
+            post=self.post,
+            wake=self.wakes[0],
+            regions=list(self.regions),
+            wake_workers=self.wakes[1:],
+        )
+
+    def worker_handles(self, index: int) -> WorkerHandles:
+        return WorkerHandles(
+            index=index,
+            config=self.config,
+            cache=self.cache_reader,
+            region=self.regions[index],
+            wake=self.wakes[1 + index],
+            wake_coordinator=self.wakes[0],
+            udp=[one.udp[index] for one in self.listeners],
+            tcp=[one.tcp[index] for one in self.listeners],
+        )
+
+    def readers(self) -> list[int]:
+        """Config, board, post and regions, opened for reading. The caller closes them."""
+        held = (self.config, self.board, self.post, *self.regions)
+        return [_segments.reopen_read_only(one) for one in held]
+
+    def close(self) -> None:
+        """Let go of everything: a control that died before the start begins anew."""
+        held = [self.config, self.board, self.post, self.cache, self.cache_reader, *self.regions, *self.wakes]
+        for one in self.listeners:
+            held += one.udp + one.tcp
+        for descriptor in held:
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keeper: PID 1. It holds sockets and memory, starts the others, and starts them again.
+
+The process that runs ``fastdns serve`` becomes it. Everything that happens while the server
+runs is in ``_loop``; this file is what needs Python: forking, joining, control's set-up.
+"""
+
+import contextlib
+import errno
+import gc
+import os
+import resource
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import multiprocess
+from setproctitle import setproctitle
+
+from fastdns import protocol
+from fastdns._prctl import become_subreaper
+from fastdns.handles import CoordinatorHandles, WorkerHandles
+from fastdns.keeper._loop import FORK, JOIN, MESSAGE, Loop
+from fastdns.keeper.holdings import Holdings
+from fastdns.protocol import Geometry, Kind, Message
+
+CONTROL, COORDINATOR, FIRST_WORKER = 0, 1, 2  # children's numbers, as in _loop
+
+_NOFILE = 65536  # descriptors: sockets here, connections in workers
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What a child runs. Each makes itself a process of its own with child.begin, and does not return."""
+
+    control: Callable[[int], object]  #: its end of the channel to the keeper
+    coordinator: Callable[[CoordinatorHandles], object]
+    worker: Callable[[WorkerHandles], object]
+
+
+def run(entries: Entries) -> int:
+    """Be the keeper. Returns the exit code of the server.
+
+    All that the children need must have been imported: they share those pages.
+    """
+    setproctitle("fastdns: keeper")
+    become_subreaper()
+    _raise_descriptor_limit()
+    keeper = Keeper(entries)
+    gc.collect()
+    gc.freeze()  # what is there now is never looked at by a collection, so it stays shared
+    return keeper.run()
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = _NOFILE if hard == resource.RLIM_INFINITY else min(hard, _NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # control counts with what there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _descriptors() -> set[int]:
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+
+
+class Keeper:
+    """The Python side of the loop: one object, for the life of the process."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._context = multiprocess.get_context("fork")
+        self._loop = Loop()
+        self._processes: dict[int, Any] = {}
+        self._channel: socket.socket | None = None
+        self._holdings = Holdings()
+        self._started = False
+
+    def run(self) -> int:
+        while True:
+            action, number = self._loop.wait()
+            if action == FORK:
+                self._fork(number)
+            elif action == JOIN:
+                self._join(number)
+            elif action == MESSAGE:
+                self._on_message()
+            else:
+                return number
+
+    # ---- children
+
+    def _fork(self, child: int) -> None:
+        far_end = -1
+        before = _descriptors()
+        try:
+            if child == CONTROL:
+                far_end = self._open_channel()
+            self._loop.starting(child)
+            process = self._context.Process(target=self._be_child, args=(child, far_end))
+            process.start()
+        except OSError as error:
+            if child == CONTROL:
+                self._close_channel()
+            # A fork that fails leaves multiprocess's pipes behind.
+            for descriptor in _descriptors() - before:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+            self._loop.has_not_started(child, error.errno or errno.EAGAIN)
+            return
+        if far_end >= 0:
+            os.close(far_end)
+        self._processes[child] = process
+        self._loop.has_started(child, process.pid)
+
+    def _be_child(self, child: int, channel: int) -> NoReturn:
+        """In the child: run its entry, and leave without unwinding the keeper's frames."""
+        code = 1
+        try:
+            if child == CONTROL:
+                self._entries.control(channel)
+            elif child == COORDINATOR:
+                self._entries.coordinator(self._holdings.coordinator_handles())
+            else:
+                self._entries.worker(self._holdings.worker_handles(child - FIRST_WORKER))
+            code = 0
+        except BaseException:  # nothing of a child may go on in the keeper's code
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _join(self, child: int) -> None:
+        process = self._processes.pop(child)
+        process.join()
+        process.close()
+        if child == CONTROL:
+            self._close_channel()
+            if not self._started:
+                self._holdings.close()
+                self._holdings = Holdings()
+        self._loop.has_joined(child)
+
+    # ---- control
+
+    def _open_channel(self) -> int:
+        """A new pair. Returns control's end, to be closed here after the fork."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        self._channel = near
+        self._loop.set_channel(near.fileno())
+        return far.detach()
+
+    def _close_channel(self) -> None:
+        self._loop.drop_channel()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _on_message(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            message = protocol.receive(self._channel)
+            if message is None:
+                return
+            self._reply(self._obey(message))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._reply(Message(Kind.ERROR, (error.errno or errno.EIO,)))
+        except ValueError as error:
+            print(f"[ERROR] keeper: a request was refused: {error}", file=sys.stderr, flush=True)
+            self._reply(Message(Kind.ERROR, (errno.EINVAL,)))
+
+    def _obey(self, message: Message) -> Message:
+        """Do what a request of control asks. Raises OSError, ValueError."""
+        if message.kind == Kind.HELLO:
+            descriptors = tuple(self._holdings.readers()) if self._started else ()
+            return Message(Kind.STATE, (int(self._started),), descriptors)
+        if message.kind == Kind.PROGRAM:
+            self._loop.leave_to_kernel(message.words[0], not message.words[1])
+        elif self._started:
+            protocol.close_all(message.descriptors)
+            raise ValueError(f"{message.kind.name} after the start")
+        elif message.kind == Kind.ALLOCATE:
+            self._holdings.allocate(Geometry.of(message.words))
+        elif message.kind == Kind.LISTENER:
+            self._holdings.add_listener(message.words[0], message.descriptors)
+        elif message.kind == Kind.CONFIG:
+            self._holdings.set_config(message.descriptors)
+        elif message.kind == Kind.START:
+            self._start()
+        else:
+            raise ValueError(f"{message.kind.name} is not for the keeper")
+        return Message(Kind.OK)
+
+    def _start(self) -> None:
+        held = self._holdings
+        if not held.complete():
+            raise ValueError("START before everything is there")
+        self._loop.start(held.board, held.post, held.regions, held.wakes, held.groups())
+        self._started = True
+
+    def _reply(self, message: Message) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # a control that does not read finds out by itself
+                protocol.send(self._channel, message)
+        protocol.close_all(message.descriptors)

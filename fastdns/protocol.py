@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control and the keeper say to each other.
+
+One SOCK_SEQPACKET pair for each life of control. Every message has the same length; descriptors
+travel beside it (SCM_RIGHTS). Control asks, the keeper answers OK, ERROR or STATE to each
+request, in order; a BEAT is not answered. When the keeper closes its end, control leaves.
+"""
+
+import socket
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """First word of a message. _loop.pyx knows BEAT, too."""
+
+    # control to keeper
+    HELLO = 1  #: what is there? answered by STATE
+    ALLOCATE = 2  #: Geometry's numbers; the segments are made and touched
+    LISTENER = 3  #: number; descriptors: UDP by worker, then TCP by worker, in the order of their binding
+    CONFIG = 4  #: descriptor: a sealed fd_config_t, opened read-only
+    START = 5  #: the coordinator and the workers
+    PROGRAM = 6  #: number of a listener, 0 or 1: whether its program is to be used
+    BEAT = 7  #: control's heartbeat
+    # keeper to control
+    OK = 16
+    ERROR = 17  #: errno
+    STATE = 18  #: 1 once started; descriptors then: config, board, post, regions, all for reading
+
+
+_WORDS = 8
+_MESSAGE = struct.Struct(f"=II{_WORDS}Q")  # kind, 0, words
+MESSAGE_LEN = _MESSAGE.size
+MAX_DESCRIPTORS = 64  # two for each worker of a listener, or STATE's; the kernel takes 253
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes of the segments: octets for cache, rings and tcp, elements for the tables."""
+
+    workers: int
+    cache: int
+    questions: int
+    answers: int
+    pending: int
+    clients: int
+    tcp: int
+
+    def words(self) -> tuple[int, ...]:
+        return (self.workers, self.cache, self.questions, self.answers, self.pending, self.clients, self.tcp)
+
+    @classmethod
+    def of(cls, words: tuple[int, ...]) -> "Geometry":
+        return cls(*words[:7])
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What goes over the channel at once."""
+
+    kind: Kind
+    words: tuple[int, ...] = ()
+    descriptors: tuple[int, ...] = ()
+
+
+def send(channel: socket.socket, message: Message) -> None:
+    """Send a message. The descriptors stay open here. Raises OSError."""
+    words = message.words + (0,) * (_WORDS - len(message.words))
+    data = _MESSAGE.pack(message.kind, 0, *words)
+    socket.send_fds(channel, [data], list(message.descriptors), socket.MSG_NOSIGNAL)
+
+
+def receive(channel: socket.socket) -> Message | None:
+    """The next message, or None when the other end is closed. The descriptors are the caller's.
+
+    Raises OSError, and ValueError for what is no message.
+    """
+    data, descriptors, flags, _ = socket.recv_fds(
+        channel, MESSAGE_LEN, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+    )
+    if not data and not descriptors:
+        return None
+    try:
+        if len(data) != MESSAGE_LEN or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ValueError(f"a message of {len(data)} octets, flags {flags:#x}: expected {MESSAGE_LEN}")
+        kind, _, *words = _MESSAGE.unpack(data)
+        return Message(Kind(kind), tuple(words), tuple(descriptors))
+    except ValueError:
+        close_all(descriptors)
+        raise
+
+
+def close_all(descriptors: "list[int] | tuple[int, ...]") -> None:
+    """Close descriptors that came with a message."""
+    for descriptor in descriptors:
+        socket.close(descriptor)
