@@ -74,7 +74,9 @@ cdef enum:
     _WAIT = 1                    # the test replies, or forgets it
     _DROP = 2                    # no reply
     _LARGE = 3                   # reply with as many octets as octets 4 and 5 say
-    _ANSWER_OLDEST = 4           # reply to the oldest that waits from within, then echo
+    # reply to the oldest that waits from within, with as many octets as its own 4 and 5 say, at
+    # least itself; then echo
+    _ANSWER_OLDEST = 4
     PLACES = 8192
     KEPT = 64                    # octets kept of a message that waits
 
@@ -82,7 +84,7 @@ cdef struct place_t:
     uint16_t connection
     uint32_t use
     uint32_t len
-    uint8_t message[2 + KEPT]
+    uint8_t message[KEPT]
 
 cdef struct server_t:
     worker_t worker              # first: the serving function gets a pointer to it
@@ -91,6 +93,7 @@ cdef struct server_t:
     uint32_t first
     uint32_t count
     uint32_t messages
+    uint8_t *late                # TCP_REPLY_ROOM octets
     uint32_t misplaced           # messages that did not lie in the region's TCP part
 
 
@@ -111,7 +114,7 @@ cdef uint32_t _serve(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
         place.connection = origin.connection
         place.use = origin.connection_use
         place.len = min(msg_len, <uint32_t>KEPT)
-        memcpy(place.message + 2, msg, place.len)
+        memcpy(place.message, msg, place.len)
         tcp_waits(worker, origin.connection, origin.connection_use)
         return 0
     if msg[2] == _LARGE:
@@ -124,7 +127,9 @@ cdef uint32_t _serve(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
         place = &server.places[server.first % PLACES]
         server.first += 1
         server.count -= 1
-        tcp_reply(worker, place.connection, place.use, place.message, place.len)
+        memcpy(server.late + 2, place.message, place.len)
+        large = max(place.len, (<uint32_t>place.message[4] << 8) | place.message[5])
+        tcp_reply(worker, place.connection, place.use, server.late, large)
     memcpy(out, msg, msg_len)
     return msg_len
 
@@ -140,6 +145,7 @@ cdef class Server:
         cdef int i
         self.s = <server_t *>calloc(1, sizeof(server_t))
         self.s.places = <place_t *>calloc(PLACES, sizeof(place_t))
+        self.s.late = <uint8_t *>calloc(1, TCP_REPLY_ROOM)
         self.s.worker.region = <fd_region_t *>calloc(1, head + READ_BUFFER + pool)
         self.s.worker.region.tcp.off = <uint32_t>head
         self.s.worker.region.tcp.count = READ_BUFFER + pool
@@ -165,6 +171,7 @@ cdef class Server:
         close(self.s.worker.epoll)
         free(self.s.worker.region)
         free(self.s.places)
+        free(self.s.late)
         free(self.s)
 
     @property
@@ -201,16 +208,14 @@ cdef class Server:
         found = []
         while self.s.count:
             place = &self.s.places[self.s.first % PLACES]
-            found.append((place.connection, place.use, place.message[2:2 + place.len]))
+            found.append((place.connection, place.use, place.message[:place.len]))
             self.s.first += 1
             self.s.count -= 1
         return found
 
     def reply(self, uint16_t connection, uint32_t use, const uint8_t[::1] message) -> None:
-        cdef uint8_t *prefixed = <uint8_t *>malloc(TCP_REPLY_ROOM)
-        memcpy(prefixed + 2, &message[0], message.shape[0])
-        tcp_reply(&self.s.worker, connection, use, prefixed, <uint32_t>message.shape[0])
-        free(prefixed)
+        memcpy(self.s.late + 2, &message[0], message.shape[0])
+        tcp_reply(&self.s.worker, connection, use, self.s.late, <uint32_t>message.shape[0])
 
     def forget(self, uint16_t connection, uint32_t use) -> None:
         tcp_forget(&self.s.worker, connection, use)

@@ -63,20 +63,22 @@ def test_huge_replies_to_a_slow_reader(world: World) -> None:
 
 def test_reader_without_progress_is_closed(world: World) -> None:
     client = world.connect(receive_buffer=4096)
+    client.send(framed(message(1, WAIT)))
     fill(world, client)
+    ((connection, use, _),) = world.server.waiting()
+    world.server.reply(connection, use, bytes(60000))
     world.server.now += 4999
     assert world.server.tick() == 1
     assert world.server.open == 1
-    client.read(1 << 16)  # progress, if the kernel passes it on
-    before = world.server.blocks_used
-    world.until(lambda: world.server.blocks_used < before, client)
-    world.settle()
-    world.server.now += 1
-    world.server.tick()
+    kept = world.server.blocks_used
+    while world.server.blocks_used == kept:
+        client.read(4096)
+        world.server.round(1)
+    assert world.server.blocks_used > 0
+    world.server.now += 4999
+    assert world.server.tick() == 1
     assert world.server.open == 1, "progress begins its time anew"
-    if world.server.phases()["slow"] == 0:
-        fill(world, client)
-    world.server.now += 5000
+    world.server.now += 1
     world.server.tick()
     assert world.server.open == 0
     assert world.server.count("slow") == 1
@@ -179,6 +181,21 @@ def test_cap_closes_the_idlest() -> None:
             assert world.replies(client, 1) == [message(5)]
 
 
+@pytest.mark.parametrize("order", ["idle", "first"])
+def test_cap_closes_the_idlest_whether_it_has_asked_or_not(order: str) -> None:
+    with made(capacity=2) as world:
+        clients = {}
+        for kind in (order, *({"idle", "first"} - {order})):
+            clients[kind] = world.connect()
+            if kind == "idle":
+                clients[kind].send(framed(message(1)))
+                assert world.replies(clients[kind], 1)
+            world.server.now += 10
+        world.connect()
+        world.closed(clients[order])
+        assert world.server.count("cap") == 1
+
+
 def test_cap_spares_those_that_wait_and_refuses_when_all_do() -> None:
     with made(capacity=3) as world:
         clients = [world.connect() for _ in range(3)]
@@ -241,6 +258,21 @@ def test_empty_pool_costs_the_slowest_not_the_newcomer() -> None:
             world.turn()
         assert world.replies(good, 1) == [message(1, size=900)]
         assert world.server.count("buffers_full") == 3
+
+
+def test_empty_pool_spares_the_one_that_has_just_finished() -> None:
+    with made(pool=16 * 1024) as world:
+        good, hoarder = world.connect(), world.connect()
+        octets = framed(message(1), message(2, size=4000))
+        good.send(octets[:5])
+        world.settle()
+        hoarder.send(struct.pack("!H", 60000) + bytes(14000))
+        world.settle()
+        good.send(octets[5:3000])
+        world.closed(hoarder)
+        good.send(octets[3000:])
+        assert world.replies(good, 2) == [message(1), message(2, size=4000)]
+        assert world.server.count("buffers_full") == 1
 
 
 def test_reply_larger_than_the_pool_closes_its_connection() -> None:
