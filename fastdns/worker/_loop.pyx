@@ -50,7 +50,7 @@ from fastdns.worker._send cimport late_open
 from fastdns.worker._serve cimport serve_tcp
 from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
 from fastdns.worker._tcp cimport tcp_drain, tcp_event, tcp_open, tcp_tick
-from fastdns.worker._udp cimport udp_open, udp_recover, udp_round
+from fastdns.worker._udp cimport udp_drain, udp_open, udp_recover, udp_round
 
 cdef enum:
     EVENTS = 64                  # kernel events taken at once
@@ -161,39 +161,44 @@ cdef class Worker:
 
 
 cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
-    cdef epoll_event events[EVENTS]
-    cdef uint32_t wait_ms = 0, tcp_wait_ms, stop
+    cdef uint32_t wait_ms = 0, stop
     cdef uint64_t tcp_due_ms = 0
-    cdef bint busy = True, drained = False
-    cdef int n, i
+    cdef bint busy = True, draining = False
     ring_eventfd(w.wake_coordinator)
     fd_store32(&w.region.serving, 1)
     while True:
         fd_store64(&w.region.heartbeat, fd_load64(&w.region.heartbeat) + 1)
         stop = fd_load32(&w.region.stop)
-        if stop == STOP_NOW or (stop == STOP_DRAIN and drained):
+        if stop == STOP_NOW or (draining and tcp_drain(w) == 0 and pending_used(w) == 0):
             break
-        n = wait_for_work(w, events, 0 if busy else wait_ms)
-        w.now_ms = boottime_ms()
-        busy = False
-        for i in range(n):
-            if (events[i].data.u64 >> 32) == EVENT_UDP:
-                if stop == 0:
-                    busy |= udp_turn(w, <uint32_t>events[i].data.u64)
-            elif (events[i].data.u64 >> 32) != EVENT_WAKE:
-                tcp_event(w, events[i].data.u64, events[i].events)
+        if stop == STOP_DRAIN and not draining:
+            draining = True
+            udp_drain(w)
+        busy = serve_events(w, 0 if busy else wait_ms)
         busy |= take_answers(w)
         wait_ms = pending_tick(w)
-        if w.now_ms >= tcp_due_ms or n:
-            tcp_wait_ms = tcp_tick(w)
-            tcp_due_ms = w.now_ms + tcp_wait_ms
-        if tcp_due_ms - w.now_ms < wait_ms:
-            wait_ms = <uint32_t>(tcp_due_ms - w.now_ms)
-        if stop == STOP_DRAIN:
-            drained = tcp_drain(w) == 0 and pending_used(w) == 0
-        if w.now_ms >= suspect_until_ms and w.region.in_hand.suspect:
+        if w.now_ms >= tcp_due_ms or busy:
+            tcp_due_ms = w.now_ms + tcp_tick(w)
+        wait_ms = min(wait_ms, <uint32_t>(tcp_due_ms - w.now_ms))
+        if w.region.in_hand.suspect and w.now_ms >= suspect_until_ms:
             hand_acquit(w)
     fd_store32(&w.region.serving, 0)
+
+
+# Wait for the kernel and serve what is ready. True: there may be more at once.
+cdef bint serve_events(worker_t *w, uint32_t wait_ms) noexcept nogil:
+    cdef epoll_event events[EVENTS]
+    cdef int n = wait_for_work(w, events, wait_ms)
+    cdef bint busy = False
+    cdef int i
+    w.now_ms = boottime_ms()
+    for i in range(n):
+        if (events[i].data.u64 >> 32) == EVENT_UDP:
+            busy |= udp_turn(w, <uint32_t>events[i].data.u64)
+        elif (events[i].data.u64 >> 32) != EVENT_WAKE:
+            tcp_event(w, events[i].data.u64, events[i].events)
+            busy = True
+    return busy
 
 
 # Sleep in the kernel, but not past an answer that came while we were about to: announce, look at

@@ -44,7 +44,7 @@ from fastdns._stats cimport (
     FD_C_udp_queries,
     bump,
 )
-from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, MSG_TRUNC, recvmmsg, watch
+from fastdns._sys cimport AF_INET, EPOLL_CTL_DEL, EPOLLIN, MSG_DONTWAIT, MSG_TRUNC, epoll_ctl, recvmmsg, watch
 from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_FORMERR, PARSE_OK, parse_query, parse_rc
 from fastdns.worker._hand cimport hand_clear, hand_take
 from fastdns.worker._send cimport answer_from, received_local, send_all
@@ -69,6 +69,12 @@ cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
             free(udp)
             return NULL
     return udp
+
+
+cdef void udp_drain(worker_t *worker) noexcept nogil:
+    cdef uint32_t i
+    for i in range(worker.config.listener_count):
+        epoll_ctl(worker.epoll, EPOLL_CTL_DEL, worker.udp_fds[i], NULL)
 
 
 # ---------------------------------------------------------------------------- receiving ----
