@@ -5,6 +5,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._shm cimport fd_bucket_t, fd_cache_header_t, fd_entry_t, fd_query_t
 
+cdef extern from * nogil:
+    """
+    #define fd_prefetch(p) __builtin_prefetch((p), 0, 3)
+    """
+    void fd_prefetch(const void *p) noexcept     # a hint: may be any address, never faults
+
 ctypedef enum cache_rc:
     CACHE_MISS = 0
     CACHE_HIT = 1                # answer it: fresh, or stale with its recheck timer running (RFC 8767 s5)

@@ -33,12 +33,6 @@ from fastdns._shm cimport (
     fd_query_t,
 )
 
-cdef extern from * nogil:
-    """
-    #define fd_prefetch(p) __builtin_prefetch((p), 0, 3)
-    """
-    void fd_prefetch(const void *p) noexcept
-
 cdef extern from "<fcntl.h>" nogil:
     int open(const char *path, int flags)
     enum:

@@ -113,12 +113,6 @@ cdef void call_hook(int step, void *arg) noexcept with gil:
 cdef class Cache:
     """A mapped cache segment, as a process has it."""
 
-    cdef cache_t cache
-    cdef void *base
-    cdef uint64_t size
-    cdef uint64_t counters[128]
-    cdef readonly str opened
-
     def __cinit__(self, int fd, bint writable=False):
         assert FD_COUNTERS <= 128
         self.base = map_segment(fd, writable, &self.size)
@@ -239,12 +233,6 @@ def open_nothing() -> str:
 
 cdef class Store:
     """The writer, with hit figures and a post of its own."""
-
-    cdef store_t *store
-    cdef readonly Cache cache
-    cdef fd_post_t *post
-    cdef uint16_t *hits[16]
-    cdef uint32_t workers
 
     def __cinit__(self, Cache cache, uint64_t generation, uint64_t now_ms, uint32_t workers=2):
         cdef const uint16_t *given[16]
@@ -378,7 +366,7 @@ cdef object audit_shard(shard_t *shard):
             assert unit in taken
             length = 1
         unit += length
-    assert longest <= shard.space.bound
+    assert min(longest, FD_ENTRY_MAX // 16) <= shard.space.bound
     audit_summary(shard)
     large = {slot for slot in used if slot_units(shard, slot) * 16 > LARGE_OCTETS}
     assert {shard.large[i] for i in range(shard.large_count)} == large
@@ -396,7 +384,7 @@ cdef int audit_summary(shard_t *shard) except -1:
     while unit < shard.space.units:
         length = space_run(&shard.space, unit, shard.space.units)
         if length:
-            longest[unit >> 6] = max(longest[unit >> 6], min(length, 0x7fff))
+            longest[unit >> 6] = max(longest[unit >> 6], min(length, FD_ENTRY_MAX // 16))
         unit += max(length, 1)
     for unit in range(shard.space.words):
         assert shard.space.longest[unit] == longest[unit], (unit, shard.space.longest[unit], longest[unit])

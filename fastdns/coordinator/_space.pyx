@@ -11,6 +11,8 @@ bitmap and the summary of a shard of 508 KiB take 5 KiB. A full cache mostly ski
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from fastdns._shm cimport FD_ENTRY_MAX, FD_UNIT
+
 cdef extern from * nogil:
     """
     #define fd_lowest_bit(x) ((uint32_t)__builtin_ctzll(x))
@@ -20,7 +22,7 @@ cdef extern from * nogil:
     uint32_t fd_leading_zeros(uint64_t x) noexcept   # x is not 0
 
 cdef enum:
-    RUN_MAX = 0x7fff             # the summary counts no further; an entry has 4,868 units at most
+    RUN_MAX = FD_ENTRY_MAX // FD_UNIT   # the summary counts no further; below 0x8000
 
 
 cdef uint64_t mask_of(uint32_t low, uint32_t count) noexcept nogil:
@@ -73,12 +75,12 @@ cdef uint32_t run_start(const space_t *space, uint32_t off) noexcept nogil:
     return off
 
 
-cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count, uint32_t *best) noexcept nogil:
+cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count, uint32_t *longest) noexcept nogil:
     # The first free run that starts in this word and has `count` units: its first unit, or
-    # SPACE_NONE. `best` gets the longest run met on the way.
+    # SPACE_NONE. `longest` gets the longest met, counted no further than `count`.
     cdef uint64_t free = ~space.used[word]
     cdef uint32_t bit, length
-    best[0] = 0
+    longest[0] = 0
     # Bits that continue a run of the word before are no start.
     if word and not space.used[word - 1] >> 63:
         if free == <uint64_t>0xffffffffffffffff:
@@ -86,8 +88,8 @@ cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count, uin
         free &= <uint64_t>0xffffffffffffffff << fd_lowest_bit(~free)
     while free:
         bit = fd_lowest_bit(free)
-        length = space_run(space, (word << 6) + bit, RUN_MAX)
-        best[0] = max(best[0], length)
+        length = space_run(space, (word << 6) + bit, count)
+        longest[0] = max(longest[0], length)
         if length >= count:
             return (word << 6) + bit
         # Shorter than asked for; it may still have gone on into the next word.
@@ -98,9 +100,9 @@ cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count, uin
 
 
 cdef void refresh(space_t *space, uint32_t word) noexcept nogil:
-    cdef uint32_t best
-    first_run(space, word, RUN_MAX + 1, &best)
-    space.longest[word] = <uint16_t>best
+    cdef uint32_t longest
+    first_run(space, word, RUN_MAX, &longest)
+    space.longest[word] = <uint16_t>longest
 
 
 cdef void space_open(space_t *space, void *memory, uint32_t first, uint32_t units) noexcept nogil:
@@ -149,8 +151,8 @@ cdef uint32_t space_take(space_t *space, uint32_t count) noexcept nogil:
     cdef const uint64_t *four = <const uint64_t *>space.longest
     cdef uint64_t least = <uint64_t>count * <uint64_t>0x0001000100010001
     cdef uint64_t enough
-    cdef uint32_t i, off, best, word
-    if count > space.bound or count > RUN_MAX or count == 0:
+    cdef uint32_t i, off, longest, word
+    if count > space.bound or count > <uint32_t>RUN_MAX or count == 0:
         return SPACE_NONE
     for i in range(space.words // 4):
         # Lane by lane: with bit 15 set before the subtraction it stays set where longest >= count,
@@ -158,7 +160,7 @@ cdef uint32_t space_take(space_t *space, uint32_t count) noexcept nogil:
         enough = ((four[i] | <uint64_t>0x8000800080008000) - least) & <uint64_t>0x8000800080008000
         if enough:
             word = i * 4 + (fd_lowest_bit(enough) >> 4)
-            off = first_run(space, word, count, &best)
+            off = first_run(space, word, count, &longest)
             space_take_at(space, off, count)
             return off
     space.bound = count - 1

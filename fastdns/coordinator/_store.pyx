@@ -31,7 +31,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastdns._cache cimport cache_shard, cache_t, entry_sound, hash_bucket, hash_tag
+from fastdns._cache cimport cache_t, entry_sound, hash_bucket, hash_tag
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_ENTRY_FAILURE,
@@ -47,6 +47,7 @@ from fastdns._shm cimport (
     fd_copy_in,
     fd_entry_size,
     fd_entry_t,
+    fd_load64,
     fd_post_t,
     fd_release64,
     fd_seq_close,
@@ -82,7 +83,7 @@ from fastdns.coordinator._shard cimport (
     slot_used,
     space_room,
 )
-from fastdns.coordinator._space cimport SPACE_NONE, space_claim, space_index, space_octets, space_open
+from fastdns.coordinator._space cimport SPACE_NONE, space_claim, space_index, space_octets, space_open, space_run
 
 cdef enum:
     SWEEP_BUCKETS = 7            # a call of store_sweep looks at some 64 slots: 2 to 5 us
@@ -92,7 +93,7 @@ cdef enum:
 
 cdef bint slot_sound(shard_t *shard, const cache_t *cache, uint32_t number, uint32_t slot,
                      uint64_t now_ms) noexcept nogil:
-    # Whether a slot and what it points to are whole, and claim the place if so.
+    # Whether a slot and what it points to are whole, and its place is nobody else's.
     cdef fd_bucket_t *bucket = slot_bucket(shard, slot)
     cdef uint32_t i = slot % FD_BUCKET_SLOTS
     cdef uint32_t off = bucket.off[i]
@@ -114,7 +115,7 @@ cdef bint slot_sound(shard_t *shard, const cache_t *cache, uint32_t number, uint
     for i in range(slot - i, slot):
         if slot_used(shard, i) and same_key(slot_entry(shard, i), entry):
             return False
-    return space_claim(&shard.space, off, units)
+    return space_run(&shard.space, off, units) == units
 
 
 cdef void empty_odd(fd_bucket_t *bucket) noexcept nogil:
@@ -126,38 +127,43 @@ cdef void empty_odd(fd_bucket_t *bucket) noexcept nogil:
     fd_seq_close(&bucket.seq)
 
 
+cdef void warm_up(const shard_t *shard) noexcept nogil:
+    # Read the shard once in order. The scan then jumps about in the second-level cache: without
+    # this each entry costs a miss of its own, 5 times as long in all.
+    cdef uint32_t off
+    for off in range(shard.space.units * FD_UNIT // FD_LINE):
+        fd_load64(shard.base + off * FD_LINE)
+
+
 cdef void scan_shard(store_t *store, uint32_t number, uint64_t now_ms) noexcept nogil:
     cdef shard_t *shard = &store.shards[number]
+    cdef uint64_t *counters = store.post.counters
     cdef fd_bucket_t *bucket
-    cdef uint32_t slot, i, number_in_shard
-    cdef uint64_t kept = 0
-    cdef uint64_t dropped = 0
-    cdef uint64_t expired = 0
-    for number_in_shard in range(store.cache.bucket_count):
-        slot = number_in_shard * FD_BUCKET_SLOTS
-        bucket = slot_bucket(shard, slot)
+    cdef uint32_t first, slot
+    cdef uint32_t nth
+    warm_up(shard)
+    for nth in range(store.cache.bucket_count):
+        first = nth * FD_BUCKET_SLOTS
+        bucket = slot_bucket(shard, first)
         if bucket.seq & 1:
-            for i in range(<uint32_t>FD_BUCKET_SLOTS):
-                dropped += bucket.tag[i] != 0
+            for slot in range(first, first + FD_BUCKET_SLOTS):
+                bump(counters, FD_C_scan_dropped, slot_used(shard, slot))
             empty_odd(bucket)
             continue
-        for i in range(slot, slot + FD_BUCKET_SLOTS):
-            if not slot_used(shard, i):
+        for slot in range(first, first + FD_BUCKET_SLOTS):
+            if not slot_used(shard, slot):
                 continue
-            if not slot_sound(shard, &store.cache, number, i, now_ms):
-                dropped += 1
-                publish(shard, i, 0, 0, 0)
-                continue
-            admit(shard, i, slot_units(shard, i))
-            kept += 1
+            if not slot_sound(shard, &store.cache, number, slot, now_ms):
+                publish(shard, slot, 0, 0, 0)
+                bump(counters, FD_C_scan_dropped, 1)
+            elif entry_over(slot_entry(shard, slot), now_ms):
+                publish(shard, slot, 0, 0, 0)
+                bump(counters, FD_C_expired, 1)
+            else:
+                space_claim(&shard.space, slot_off(shard, slot), slot_units(shard, slot))
+                admit(shard, slot, slot_units(shard, slot))
+                bump(counters, FD_C_scan_kept, 1)
     space_index(&shard.space)
-    for slot in range(shard.slots):
-        if slot_used(shard, slot) and entry_over(slot_entry(shard, slot), now_ms):
-            drop(shard, slot)
-            expired += 1
-    bump(store.post.counters, FD_C_scan_kept, kept - expired)
-    bump(store.post.counters, FD_C_scan_dropped, dropped)
-    bump(store.post.counters, FD_C_expired, expired)
 
 
 cdef void open_shard(store_t *store, uint32_t number, void *memory) noexcept nogil:
