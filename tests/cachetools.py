@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cache entries packed by hand, after the table in docs/shm-layout.md: what the compiled code is compared with."""
+"""Cache entries packed by hand, after docs/shm-layout.md: what the compiled code is compared with."""
 
 import struct
 from collections.abc import Sequence

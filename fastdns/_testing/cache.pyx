@@ -54,7 +54,17 @@ from fastdns.coordinator._shard cimport (
     slot_units,
     slot_used,
 )
-from fastdns.coordinator._space cimport space_run
+from fastdns.coordinator._space cimport (
+    space_claim,
+    space_give,
+    space_index,
+    space_octets,
+    space_open,
+    space_run,
+    space_t,
+    space_take,
+    space_take_at,
+)
 from fastdns.coordinator._store cimport (
     store_attach,
     store_close,
@@ -389,3 +399,50 @@ cdef int audit_summary(shard_t *shard) except -1:
     for unit in range(shard.space.words):
         assert shard.space.longest[unit] == longest[unit], (unit, shard.space.longest[unit], longest[unit])
     return 0
+
+
+cdef class Space:
+    """The free space of one shard."""
+
+    cdef space_t space
+    cdef void *memory
+
+    def __cinit__(self, uint32_t first, uint32_t units):
+        self.memory = calloc(1, space_octets(units))
+        if self.memory == NULL:
+            raise MemoryError
+        space_open(&self.space, self.memory, first, units)
+
+    def __dealloc__(self):
+        free(self.memory)
+
+    @property
+    def free(self) -> int:
+        return self.space.free_units
+
+    @property
+    def bound(self) -> int:
+        return self.space.bound
+
+    def take(self, uint32_t count) -> int:
+        return space_take(&self.space, count)
+
+    def take_at(self, uint32_t off, uint32_t count) -> None:
+        space_take_at(&self.space, off, count)
+
+    def give(self, uint32_t off, uint32_t count) -> int:
+        return space_give(&self.space, off, count)
+
+    def claim(self, uint32_t off, uint32_t count) -> bool:
+        return space_claim(&self.space, off, count)
+
+    def index(self) -> None:
+        space_index(&self.space)
+
+    def run(self, uint32_t off, uint32_t limit) -> int:
+        return space_run(&self.space, off, limit)
+
+    def longest(self) -> list[int]:
+        """The summary: for each 64 units the longest free run that starts there."""
+        cdef uint32_t word
+        return [self.space.longest[word] for word in range((self.space.units + 63) // 64)]
