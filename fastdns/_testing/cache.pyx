@@ -354,6 +354,7 @@ cdef object audit_shard(shard_t *shard):
         assert len(queue) <= shard.slots
     assert shard.newest == before
     assert sorted(queue) == sorted(used)
+    assert shard.entries == len(used)
     assert shard.hand == NO_SLOT or shard.hand in used
     # Entries don't overlap, and what they don't take is free.
     taken = set()

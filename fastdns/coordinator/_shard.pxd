@@ -10,12 +10,13 @@ cdef enum:
     LARGE_OCTETS = 4096          # entries over this share a quarter of the shard
     LARGE_MAX = 64               # of them: a quarter of 1 MiB holds 63
 
-# What the writer keeps for each slot: its place in the SIEVE queue, and the sum of the workers'
-# hit figures when the hand last passed. The names are not asked for while the sum stays.
+# What the writer keeps for each slot: its place in the SIEVE queue, the sum of the workers' hit
+# figures when the hand last passed, and whether the hand spared it then.
 ctypedef struct place_t:
     uint16_t newer
     uint16_t older
     uint16_t seen
+    uint16_t spared
 
 ctypedef struct shard_t:
     uint8_t *base
@@ -26,6 +27,8 @@ ctypedef struct shard_t:
     uint32_t worker_count
     uint32_t first_slot          # number of slot 0 in the whole cache
     uint32_t slots
+    uint32_t entries
+    uint32_t victims             # of this round of the hand
     uint32_t large_units         # taken by large entries
     uint32_t large_quota         # units they may take
     uint16_t newest, oldest      # ends of the queue; NO_SLOT when it is empty
@@ -55,6 +58,10 @@ cdef inline bint entry_over(const fd_entry_t *entry, uint64_t now_ms) noexcept n
 cdef inline uint16_t hits_since(const shard_t *shard, uint32_t slot) noexcept nogil:
     # Hits since the hand last passed (16 bits, wrapping).
     return <uint16_t>(hit_sum(shard, slot) - shard.places[slot].seen)
+
+cdef inline bint in_use(const shard_t *shard, uint32_t slot) noexcept nogil:
+    # Hit since the hand last passed, or spared by it: just after it passed nothing can be hit yet.
+    return shard.places[slot].spared or hits_since(shard, slot)
 
 # Sum of the workers' hit figures of a slot, 16 bits, wrapping.
 cdef uint16_t hit_sum(const shard_t *shard, uint32_t slot) noexcept nogil

@@ -7,6 +7,11 @@ rest goes. A flood of names asked once is evicted by its own successors, since t
 unhit, and a name in use needs one hit for each round of the hand. Hits cost the workers one
 relaxed increment in their own region; here the difference of the sums is all that counts.
 
+One thing is added. In a flood the plain hand takes one step for each entry that comes in, so it
+stays as far from the newest as it is, and never sees what lies behind it again: names that nobody
+asks for any more would keep their place for as long as the flood lasts, and new names in use would
+have only the rest. So a round ends after as many evictions as there are entries.
+
 Entries differ in size, so a victim may leave too small a hole. Then the hole is widened to its
 right over entries that nobody asked for; where these stand in the way eight times, and for large
 entries at once, the window of the shard that holds the fewest entries in use is emptied.
@@ -81,11 +86,13 @@ cdef void admit(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil:
     place.newer = NO_SLOT
     place.older = shard.newest
     place.seen = hit_sum(shard, slot)
+    place.spared = 0
     if shard.newest != NO_SLOT:
         shard.places[shard.newest].newer = <uint16_t>slot
     shard.newest = <uint16_t>slot
     if shard.oldest == NO_SLOT:
         shard.oldest = <uint16_t>slot
+    shard.entries += 1
     note_large(shard, slot, units)
     count_entries(shard, 1, units)
 
@@ -102,6 +109,7 @@ cdef void dismiss(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil:
         shard.places[place.older].newer = place.newer
     else:
         shard.oldest = place.newer
+    shard.entries -= 1
     forget_large(shard, slot, units)
     count_entries(shard, <uint64_t>0 - 1, <uint64_t>0 - units)
 
@@ -147,7 +155,7 @@ cdef uint32_t evict(shard_t *shard, uint32_t slot, uint64_t now_ms) noexcept nog
 cdef uint32_t bucket_room(shard_t *shard, uint32_t bucket, uint64_t now_ms) noexcept nogil:
     cdef uint32_t slot = bucket * FD_BUCKET_SLOTS
     cdef uint32_t victim = NO_SLOT
-    cdef uint32_t fewest = 0x10000
+    cdef uint32_t fewest = 0xffffffff
     cdef uint64_t oldest_ms = 0
     cdef const fd_entry_t *entry
     cdef uint32_t i, hits
@@ -160,7 +168,7 @@ cdef uint32_t bucket_room(shard_t *shard, uint32_t bucket, uint64_t now_ms) noex
             bump(shard.post.counters, FD_C_expired, 1)
             drop(shard, i)
             return i
-        hits = hits_since(shard, i)
+        hits = hits_since(shard, i) * 2 + shard.places[i].spared
         if hits < fewest or (hits == fewest and entry.stored_ms < oldest_ms):
             fewest = hits
             oldest_ms = entry.stored_ms
@@ -182,7 +190,7 @@ cdef bint large_room(shard_t *shard, uint32_t units, uint32_t pinned, uint64_t n
         for i in range(shard.large_count):
             slot = shard.large[i]
             entry = slot_entry(shard, slot)
-            if slot == pinned or (hits_since(shard, slot) and not entry_over(entry, now_ms)):
+            if slot == pinned or (in_use(shard, slot) and not entry_over(entry, now_ms)):
                 continue
             if victim == NO_SLOT or entry.stored_ms < oldest_ms:
                 victim = slot
@@ -191,6 +199,7 @@ cdef bint large_room(shard_t *shard, uint32_t units, uint32_t pinned, uint64_t n
             # All are in use. They have to be hit once more to be spared the next time.
             for i in range(shard.large_count):
                 shard.places[shard.large[i]].seen = hit_sum(shard, shard.large[i])
+                shard.places[shard.large[i]].spared = 0
             return False
         evict(shard, victim, now_ms)
     return True
@@ -200,8 +209,14 @@ cdef uint32_t next_victim(shard_t *shard, uint32_t pinned, uint64_t now_ms) noex
     cdef uint32_t last = NO_SLOT
     cdef uint32_t slot, step
     cdef uint16_t total
+    if shard.victims >= shard.entries:
+        shard.hand = NO_SLOT
+    shard.victims += 1
     for step in range(<uint32_t>HAND_STEPS):
-        slot = shard.hand if shard.hand != NO_SLOT else shard.oldest
+        if shard.hand == NO_SLOT:
+            shard.hand = shard.oldest
+            shard.victims = 0
+        slot = shard.hand
         if slot == NO_SLOT:
             return NO_SLOT
         shard.hand = shard.places[slot].newer
@@ -212,6 +227,7 @@ cdef uint32_t next_victim(shard_t *shard, uint32_t pinned, uint64_t now_ms) noex
         if total == shard.places[slot].seen or entry_over(slot_entry(shard, slot), now_ms):
             return slot
         shard.places[slot].seen = total
+        shard.places[slot].spared = 1
     return last
 
 
@@ -251,7 +267,7 @@ cdef bint may_widen(const shard_t *shard, uint32_t start, uint32_t units, uint32
         length = space_run(&shard.space, at, units - (at - start))
         if length == 0:
             slot = slot_at(shard, at)
-            if slot == NO_SLOT or slot == pinned or hits_since(shard, slot):
+            if slot == NO_SLOT or slot == pinned or in_use(shard, slot):
                 return False
             length = slot_units(shard, slot)
         at += length
@@ -265,7 +281,7 @@ cdef uint32_t best_window(const shard_t *shard, uint32_t units, uint32_t pinned)
     cdef uint32_t right = left
     cdef uint32_t best = SPACE_NONE
     cdef int32_t least = 0x7fffffff
-    cdef int32_t in_use = 0      # signed: a worker may hit an entry between its two countings
+    cdef int32_t cost = 0        # signed: a worker may hit an entry between its two countings
     cdef uint32_t slot, length
     while right < shard.space.units:
         length = space_run(&shard.space, right, shard.space.units)
@@ -277,20 +293,20 @@ cdef uint32_t best_window(const shard_t *shard, uint32_t units, uint32_t pinned)
                 length = slot_units(shard, slot) if slot != NO_SLOT else 1
                 right += length
                 left = right
-                in_use = 0
+                cost = 0
                 continue
             length = slot_units(shard, slot)
-            in_use += hits_since(shard, slot) != 0
+            cost += in_use(shard, slot)
         right += length
         while right - left >= units:
-            if in_use < least:
-                least = in_use
+            if cost < least:
+                least = cost
                 best = left
             length = space_run(&shard.space, left, shard.space.units)
             if length == 0:
                 slot = slot_at(shard, left)
                 length = slot_units(shard, slot)
-                in_use -= hits_since(shard, slot) != 0
+                cost -= in_use(shard, slot)
             left += length
     return best
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random operations on the cache against a plain dict: never a wrong answer, and nothing lost but by eviction."""
+"""Random operations on the cache against a plain dict: never a wrong answer, nothing lost but by eviction."""
 
 import os
 from typing import ClassVar
@@ -22,9 +22,7 @@ KEYS = [
     for qtype in (1, 28)
 ]
 keys = st.sampled_from(KEYS)
-sizes = st.one_of(
-    st.just(0), st.integers(11, 200), st.integers(3_900, 4_100), st.integers(20_000, 65_535)
-)
+sizes = st.one_of(st.just(0), st.integers(11, 200), st.integers(3_900, 4_100), st.integers(20_000, 65_535))
 
 
 class CacheMachine(RuleBasedStateMachine):

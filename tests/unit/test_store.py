@@ -1,40 +1,597 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The writer of the cache."""
+"""The writer of the cache: eviction, quotas, upkeep, and what attach makes of a damaged segment."""
 
 import os
 import random
+import struct
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastdns._segments import create_cache
+from fastdns._segments import cache_geometry, create_cache
 from fastdns._testing import cache as raw
-from tests.cachetools import Entry, with_records
+from fastdns._testing import cache_load
+from tests.cachetools import FAILURE, NODATA, NXDOMAIN, POSITIVE, Entry, hash_of, root_record, with_records
 from tests.wiretools import labels
 
 NOW = 1_000_000
-
-
-def random_entry(chance: random.Random, number: int, low: int = 0, high: int = 4096) -> Entry:
-    return with_records(
-        Entry(qname=labels(b"n%d" % number, b"example"), key_hash=chance.getrandbits(64), stored_ms=NOW),
-        max(11, int(chance.triangular(low, high, low))),
-    )
+SIZE = 1 << 20
+PAGE, LINE, UNIT = 4096, 64, 16
+LARGE = 4096  # octets of an entry; over it, the quota
 
 
 @pytest.fixture
-def cache():
-    fd = create_cache(1 << 20)
+def cache() -> Iterator[raw.Cache]:
+    fd = create_cache(SIZE)
     yield raw.Cache(fd, writable=True)
     os.close(fd)
 
 
-def test_churn_of_mixed_sizes(cache):
-    store = raw.Store(cache, 1, NOW)
-    chance = random.Random(1)
+@pytest.fixture
+def store(cache: raw.Cache) -> raw.Store:
+    return raw.Store(cache, 1, NOW)
+
+
+def name(number: int) -> bytes:
+    return labels(b"n%d" % number, b"example")
+
+
+def random_entry(chance: random.Random, number: int, low: int = 11, high: int = 3900) -> Entry:
+    entry = Entry(qname=name(number), key_hash=chance.getrandbits(64), stored_ms=NOW)
+    return with_records(entry, int(chance.triangular(low, high, low)), fill=number & 0xFF)
+
+
+def sized(entry: Entry, octets: int) -> Entry:
+    """The entry with as many records as make it `octets` long."""
+    return with_records(entry, octets - entry.but(records=b"").size())
+
+
+# --------------------------------------------------------------------- space and eviction ----
+
+
+@pytest.mark.parametrize(("low", "high"), [(11, 12), (11, 400), (11, 3900), (3000, 3900)])
+def test_long_churn_fills_the_memory(store: raw.Store, low: int, high: int) -> None:
+    """Random sizes for long: the entries take at least 95 % of the octets that there are, or all slots."""
+    chance = random.Random(low * high)
     fills = []
     for number in range(20_000):
-        assert store.put(random_entry(chance, number).pack(), NOW) == "ok"
-        if number % 500 == 0:
-            fills.append(store.octets / store.room)
+        assert store.put(random_entry(chance, number, low, high).pack(), NOW) == "ok"
+        fills.append(store.octets / store.room)
     store.audit()
-    assert min(fills[2:]) > 0.95
+    shards, _, buckets = cache_geometry(SIZE)
+    assert min(fills[10_000:]) >= 0.95 or store.entries > shards * buckets * 10 * 0.9
+    counters = store.counters
+    assert counters["stores"] == 20_000
+    assert counters["evicted_bytes"] + counters["evicted_bucket"] == 20_000 - store.entries
+
+
+def test_a_change_of_sizes_finds_room(store: raw.Store) -> None:
+    """Full of the smallest, then 4 KiB each, then the smallest again: every store succeeds."""
+    chance = random.Random(2)
+    for number in range(9_000):
+        low, high = ((11, 12), (3800, 3900))[number // 3_000 % 2]
+        assert store.put(random_entry(chance, number, low, high).pack(), NOW) == "ok"
+        if number % 500 == 0:
+            store.audit()
+    assert store.octets / store.room > 0.95
+
+
+def test_a_full_bucket_gives_up_what_matters_least(store: raw.Store, cache: raw.Cache) -> None:
+    entries = [
+        Entry(qname=name(n), key_hash=hash_of(tag=n + 1), stored_ms=NOW + n, records=root_record(b"%d" % n))
+        for n in range(10)
+    ]
+    slots = []
+    for entry in entries:
+        store.put(entry.pack(), NOW)
+        slots.append(cache.lookup(entry.pack(), NOW)[1])
+    for n, slot in enumerate(slots):
+        assert slot is not None
+        if n not in (4, 7):
+            store.hit(slot, 1 + n, worker=n % 2)
+    another = Entry(qname=name(99), key_hash=hash_of(tag=99), stored_ms=NOW)
+    assert store.put(another.pack(), NOW) == "ok"
+    # Of the two that nobody asked for the older one went.
+    assert [n for n in range(10) if store.find(entries[n].pack()) is None] == [4]
+    assert store.counters["evicted_bucket"] == 1
+    store.audit()
+
+
+def test_a_full_bucket_gives_up_the_expired_first(store: raw.Store, cache: raw.Cache) -> None:
+    entries = [
+        Entry(qname=name(n), key_hash=hash_of(tag=n + 1), stored_ms=NOW, ttl_s=1 if n == 6 else 60)
+        for n in range(10)
+    ]
+    for entry in entries:
+        store.put(entry.pack(), NOW)
+    slot = cache.lookup(entries[6].pack(), NOW)[1]
+    assert slot is not None
+    store.hit(slot, 1000)
+    another = Entry(qname=name(99), key_hash=hash_of(tag=99), stored_ms=NOW + 1000)
+    assert store.put(another.pack(), NOW + 1000) == "ok"
+    assert [n for n in range(10) if store.find(entries[n].pack()) is None] == [6]
+    assert (store.counters["evicted_bucket"], store.counters["expired"]) == (0, 1)
+
+
+@pytest.mark.parametrize("flood_octets", [30, 400, 3500])
+def test_a_flood_of_names_asked_once(flood_octets: int) -> None:
+    """1,000 names in use beside 200,000 that are asked once: at least 98 % of them stay."""
+    fd = create_cache(2 << 20)
+    cache = raw.Cache(fd, writable=True)
+    os.close(fd)
+    store = raw.Store(cache, 1, NOW)
+    hot = [cache_load.numbered(n, now_ms=NOW) for n in range(1_000)]
+    for entry in hot:
+        assert store.put(entry, NOW) == "ok"
+    slots = [cache.lookup(entry, NOW)[1] for entry in hot]
+    for turn in range(400):
+        # Each name in use is hit once while 500 others are stored: by one worker or the other.
+        for n, entry in enumerate(hot):
+            slot = slots[n]
+            if slot is not None and store.find(entry) is not None:
+                store.hit(slot, worker=(n + turn) % 2)
+        assert cache_load.store_range(store, 10_000 + turn * 500, 500, NOW, flood_octets)[0] == 500
+    kept = sum(store.find(entry) is not None for entry in hot)
+    assert kept >= 980, f"{kept} of 1,000 names in use stayed"
+    store.audit()
+
+
+def test_hit_figures_wrap(store: raw.Store, cache: raw.Cache) -> None:
+    """16 bits, summed over the workers: a figure that goes from 65,535 to 0 is one hit."""
+    entry = cache_load.numbered(1, now_ms=NOW)
+    store.put(entry, NOW)
+    slot = cache.lookup(entry, NOW)[1]
+    assert slot is not None
+    store.hit(slot, 0xFFFF, worker=0)
+    store.hit(slot, 0x8000, worker=1)
+    for turn in range(60):
+        store.hit(slot, worker=0)
+        cache_load.store_range(store, 1_000 + turn * 100, 100, NOW, 500)
+    assert store.find(entry) is not None
+
+
+def test_names_once_in_use_go(store: raw.Store, cache: raw.Cache) -> None:
+    """A flood drives out what nobody asks for any more, so that new names in use find their place."""
+    before = [cache_load.numbered(n, now_ms=NOW) for n in range(1_000)]
+    for entry in before:
+        store.put(entry, NOW)
+    for _ in range(3):
+        for entry in before:
+            slot = cache.lookup(entry, NOW)[1]
+            if slot is not None:
+                store.hit(slot)
+        cache_load.store_range(store, 10_000, 1_000, NOW, 500)
+    assert sum(store.find(entry) is not None for entry in before) > 900
+    cache_load.store_range(store, 50_000, 10_000, NOW, 500)
+    assert sum(store.find(entry) is not None for entry in before) < 50
+
+
+def test_all_in_use_still_finds_room(store: raw.Store, cache: raw.Cache) -> None:
+    """When every entry is hit all the time, storing still ends, with a place."""
+    for turn in range(40):
+        for n in range(1_200):
+            entry = cache_load.numbered(n, now_ms=NOW)
+            found = cache.lookup(entry, NOW)
+            if found[1] is not None:
+                store.hit(found[1])
+        assert cache_load.store_range(store, 10_000 + turn * 100, 100, NOW, 2000)[0] == 100
+    store.audit()
+
+
+# ---------------------------------------------------------------------------- large ones ----
+
+
+def large_octets(store: raw.Store, entries: list[Entry]) -> int:
+    return sum(e.units() * UNIT for e in entries if e.size() > LARGE and store.find(e.pack()) is not None)
+
+
+def one_shard(count: int, octets: int) -> list[Entry]:
+    return [
+        with_records(Entry(qname=name(n), key_hash=hash_of(bucket=n, tag=1), stored_ms=NOW + n), octets)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("octets", [4_050, 5_000, 20_000, 65_535])
+def test_large_entries_share_a_quarter(store: raw.Store, octets: int) -> None:
+    entries = one_shard(200, octets)
+    _, shard_size, _ = cache_geometry(SIZE)
+    for entry in entries:
+        assert store.put(entry.pack(), NOW) == "ok"
+        assert large_octets(store, entries) <= shard_size // 4
+        assert store.find(entry.pack()) is not None
+    assert large_octets(store, entries) > shard_size // 4 - octets - 200
+    # Those that nobody asked for went, the oldest first.
+    kept = [n for n, entry in enumerate(entries) if store.find(entry.pack()) is not None]
+    assert kept == list(range(200 - len(kept), 200))
+    assert store.counters["rejected_large"] == 0
+    store.audit()
+
+
+def test_the_quota_starts_above_4_kib(store: raw.Store) -> None:
+    shards, shard_size, _ = cache_geometry(SIZE)
+    for octets, share in ((LARGE, 0.9), (LARGE + 1, 0.25)):
+        entries = [sized(entry, octets) for entry in one_shard(200, 20)]
+        assert {entry.size() for entry in entries} == {octets}
+        for entry in entries:
+            assert store.put(entry.pack(), NOW) == "ok"
+        taken = sum(e.units() * UNIT for e in entries if store.find(e.pack()) is not None)
+        assert (
+            share * shard_size - 2 * LARGE
+            < taken
+            <= max(share, 0.25) * shard_size + shard_size * (octets == LARGE)
+        )
+    assert shards == 2
+
+
+def test_large_entries_in_use_are_not_thrown_out(store: raw.Store, cache: raw.Cache) -> None:
+    entries = one_shard(12, 20_000)
+    in_use = entries[:6]
+    for entry in in_use:
+        assert store.put(entry.pack(), NOW) == "ok"
+
+    def hit_all() -> None:
+        for entry in in_use:
+            slot = cache.lookup(entry.pack(), NOW)[1]
+            assert slot is not None
+            store.hit(slot)
+
+    for entry in entries[6:]:
+        hit_all()
+        assert store.put(entry.pack(), NOW) == "too_large"
+    assert store.counters["rejected_large"] == 6
+    # Nobody asks any more: the next one finds a place.
+    assert store.put(entries[6].pack(), NOW) == "ok"
+    store.audit()
+
+
+def test_a_large_entry_replaces_its_own(store: raw.Store, cache: raw.Cache) -> None:
+    """While the new one is written the old one still stands: it counts for nothing, and stays readable."""
+    for fill in range(20):
+        entries = [with_records(entry, 60_000 + 100 * fill, fill) for entry in one_shard(1, 100)]
+        assert store.put(entries[0].pack(), NOW) == "ok"
+        assert cache.lookup(entries[0].pack(), NOW)[5] == entries[0].records
+        assert store.entries == 1
+        store.audit()
+
+
+def test_large_among_small(store: raw.Store) -> None:
+    chance = random.Random(4)
+    for number in range(3_000):
+        low, high = (4_000, 65_535) if number % 10 == 0 else (11, 400)
+        assert store.put(random_entry(chance, number, low, high).pack(), NOW) == "ok"
+        if number % 300 == 0:
+            store.audit()
+    store.audit()
+
+
+def test_the_smallest_cache_takes_the_largest_answer() -> None:
+    fd = create_cache(320 * 1024 + PAGE)
+    cache = raw.Cache(fd, writable=True)
+    os.close(fd)
+    store = raw.Store(cache, 1, NOW)
+    cache_load.store_range(store, 0, 3_000, NOW, 27)
+    entry = Entry(
+        qname=labels(*[b"x" * 62] * 4, b"y"),
+        records=root_record() * 5957,
+        ttl_off=range(5, 11 * 5957, 11),
+        ancount=5957,
+        stored_ms=NOW,
+    )
+    for _ in range(3):
+        assert store.put(entry.pack(), NOW) == "ok"
+        assert cache.lookup(entry.pack(), NOW)[5] == entry.records
+    store.audit()
+
+
+# ------------------------------------------------------------------- replacing, upkeep ----
+
+
+@pytest.mark.parametrize("kind", [POSITIVE, NODATA, NXDOMAIN])
+@pytest.mark.parametrize(
+    ("age_ms", "stale_s", "outcome"),
+    [
+        (0, 0, "kept_better"),
+        (9_999, 0, "kept_better"),
+        (10_000, 0, "ok"),
+        (10_000, 30, "kept_better"),
+        (39_999, 30, "kept_better"),
+        (40_000, 30, "ok"),
+    ],
+)
+def test_a_usable_answer_is_not_replaced_by_a_failure(
+    store: raw.Store, kind: int, age_ms: int, stale_s: int, outcome: str
+) -> None:
+    answer = Entry(kind=kind, stored_ms=NOW, ttl_s=10, stale_s=stale_s)
+    failure = with_records(answer, 0).but(kind=FAILURE, stored_ms=NOW + age_ms, ttl_s=5, stale_s=0)
+    assert store.put(answer.pack(), NOW) == "ok"
+    assert store.put(failure.pack(), NOW + age_ms) == outcome
+    found = store.find(answer.pack())
+    assert found is not None
+    assert found[80:] == (failure if outcome == "ok" else answer).pack()[80:]
+
+
+def test_a_failure_is_replaced_by_anything(store: raw.Store) -> None:
+    failure = with_records(Entry(stored_ms=NOW, ttl_s=5), 0).but(kind=FAILURE)
+    for kind in (FAILURE, POSITIVE, NODATA, NXDOMAIN, POSITIVE):
+        assert store.put(failure.but(kind=kind).pack(), NOW) == "ok"
+    assert store.entries == 1
+
+
+def test_what_is_not_sound_is_not_stored(store: raw.Store) -> None:
+    for change in ({"kind": 0}, {"ancount": 2}, {"qname": b"\1a"}, {"ttl_off": (50,)}):
+        assert store.put(Entry().but(**change).pack(), NOW) == "unsound"
+    assert (store.entries, store.counters["stores"]) == (0, 0)
+
+
+def test_stale_until(store: raw.Store, cache: raw.Cache) -> None:
+    entry = Entry(stored_ms=NOW, ttl_s=10, stale_s=100)
+    assert not store.stale_until(entry.pack(), NOW)
+    store.put(entry.pack(), NOW)
+    late = NOW + 20_000
+    assert cache.lookup(entry.pack(), late)[0] == "stale"
+    assert store.stale_until(entry.pack(), late + 30_000)
+    assert cache.lookup(entry.pack(), late + 29_999)[0] == "hit"
+    assert cache.lookup(entry.pack(), late + 30_000)[0] == "stale"
+
+
+def test_sweep_is_bounded_and_complete(store: raw.Store, cache: raw.Cache) -> None:
+    chance = random.Random(5)
+    for number in range(1_000):
+        entry = random_entry(chance, number, 11, 100).but(ttl_s=number % 3 + 1, stale_s=number % 2)
+        store.put(entry.pack(), NOW)
+    assert store.sweep_all(NOW + 999) == 0
+    over = sum((number % 3 + 1 + number % 2) * 1000 <= 2_500 for number in range(1_000))
+    dropped = []
+    for _ in range(cache.slots // 64 + 1):
+        dropped.append(store.sweep(NOW + 2_500))
+        assert dropped[-1] <= 70
+    assert sum(dropped) == over
+    assert store.entries == 1_000 - over
+    assert store.counters["expired"] == over
+    store.audit()
+    assert store.sweep_all(NOW + 60_000) == 1_000 - over
+    assert (store.entries, store.octets) == (0, 0)
+    store.audit()
+
+
+def test_another_generation_ends_the_writing(store: raw.Store, cache: raw.Cache) -> None:
+    entry = Entry(stored_ms=NOW, ttl_s=1)
+    store.put(entry.pack(), NOW)
+    assert cache.generation == 1
+    successor = raw.Store(cache, 2, NOW)
+    assert cache.generation == 2
+    before = cache.read(0, PAGE + cache.geometry[1])
+    assert store.put(Entry(key_hash=7, stored_ms=NOW).pack(), NOW) == "not_writer"
+    assert store.sweep_all(NOW + 10_000) == 0
+    assert not store.stale_until(entry.pack(), NOW + 5_000)
+    assert store.counters["store_stale_writer"] == 1
+    assert cache.read(0, PAGE + cache.geometry[1]) == before
+    assert successor.put(Entry(key_hash=7, stored_ms=NOW).pack(), NOW) == "ok"
+
+
+# -------------------------------------------------------------- attach to what is there ----
+
+
+def filled(cache: raw.Cache, count: int = 300) -> list[Entry]:
+    store = raw.Store(cache, 1, NOW)
+    chance = random.Random(6)
+    entries = [random_entry(chance, number, 11, 900) for number in range(count)]
+    for entry in entries:
+        assert store.put(entry.pack(), NOW) == "ok"
+    return entries
+
+
+def test_attach_keeps_everything(cache: raw.Cache) -> None:
+    entries = filled(cache)
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    assert store.entries == store.counters["scan_kept"] == len(entries)
+    assert store.octets == sum(entry.units() for entry in entries) * UNIT
+    for entry in entries:
+        assert cache.lookup(entry.pack(), NOW)[5] == entry.records
+    again = Entry(key_hash=8, stored_ms=NOW)
+    assert store.put(again.pack(), NOW) == "ok"
+    assert cache.lookup(again.pack(), NOW)[0] == "hit"
+
+
+def test_attach_drops_what_is_over(cache: raw.Cache) -> None:
+    store = raw.Store(cache, 1, NOW)
+    for number in range(100):
+        store.put(Entry(qname=name(number), key_hash=number << 16, ttl_s=number + 1).pack(), 0)
+    store = raw.Store(cache, 2, 50_000)
+    assert (store.entries, store.counters["expired"], store.counters["scan_dropped"]) == (50, 50, 0)
+    store.audit()
+
+
+def test_attach_empties_odd_buckets(cache: raw.Cache) -> None:
+    entries = filled(cache)
+    shards, shard_size, buckets = cache.geometry
+    odd = entries[::7]
+    for entry in odd:
+        at = (
+            PAGE
+            + (entry.key_hash & (shards - 1)) * shard_size
+            + (entry.key_hash >> 16 & (buckets - 1)) * LINE
+        )
+        (seq,) = struct.unpack("<I", cache.read(at, 4))
+        cache.write(at, struct.pack("<I", seq | 1))
+        assert cache.lookup(entry.pack(), NOW)[0] == "miss"
+    gone = {(e.key_hash & (shards - 1), e.key_hash >> 16 & (buckets - 1)) for e in odd}
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    for entry in entries:
+        kept = (entry.key_hash & (shards - 1), entry.key_hash >> 16 & (buckets - 1)) not in gone
+        assert cache.lookup(entry.pack(), NOW)[0] == ("hit" if kept else "miss")
+    dropped = store.counters["scan_dropped"]
+    assert dropped >= len(gone)
+    assert store.entries == len(entries) - dropped
+    for shard, bucket in gone:
+        at = PAGE + shard * shard_size + bucket * LINE
+        assert struct.unpack("<I", cache.read(at, 4))[0] % 2 == 0
+    # And they can be used again.
+    for entry in odd:
+        assert store.put(entry.pack(), NOW) == "ok"
+        assert cache.lookup(entry.pack(), NOW)[0] == "hit"
+
+
+def word(value: int, octets: int) -> bytes:
+    return value.to_bytes(octets, "little")
+
+
+# What is written over: of the slot (from its number in the bucket) or of the entry.
+SLOT_DAMAGE = {
+    "tag": [("tag", 2, 0x7777)],
+    "off to the index": [("off", 2, 0)],
+    "off to the last index unit": [("off", 2, 256 * 4 - 1)],
+    "off to the end": [("off", 2, 0xFFFF)],
+    "off behind the entry": [("off", 2, None)],
+    "len of none": [("len", 2, 0)],
+    "len too short": [("len", 2, 1)],
+    "len one more": [("len", 2, None)],
+    "len to behind the end": [("len", 2, 0xFFFF)],
+}
+ENTRY_DAMAGE = {
+    "key_hash, tag": (6, b"\x77\x77"),
+    "key_hash, bucket": (2, None),
+    "key_hash, shard": (0, None),
+    "stored in the future": (8, word(NOW + 1, 8)),
+    "slot_ref": (32, word(0xFFFFFFFF, 4)),
+    "slot_ref of another": (32, None),
+    "variant": (46, b"\1"),
+    "key_flags": (47, b"\4"),
+    "ancount": (58, word(2, 2)),
+    "nscount": (60, word(1, 2)),
+    "arcount": (62, word(0xFFFF, 2)),
+    "records_len more": (64, word(0xFFFF, 2)),
+    "records_len none": (64, word(0, 2)),
+    "ttl_count": (66, word(2, 2)),
+    "ttl_count most": (66, word(0xFFFF, 2)),
+    "qname_len none": (70, b"\0"),
+    "qname_len more": (70, b"\xff"),
+    "qname_len less": (70, b"\1"),
+    "kind none": (71, b"\0"),
+    "kind unknown": (71, b"\5"),
+    "qname label": (80, b"\x40"),
+    "qname pointer": (80, b"\xc0"),
+    "qname label over the end": (80, b"\x3f"),
+}
+
+
+def flipped(cache: raw.Cache, at: int, octets: int) -> bytes:
+    return bytes(octet ^ 1 for octet in cache.read(at, octets))
+
+
+@pytest.mark.parametrize("damage", [*SLOT_DAMAGE, *ENTRY_DAMAGE, "ttl offset"])
+def test_attach_drops_damaged_entries(cache: raw.Cache, damage: str) -> None:
+    """Each field of a slot and of an entry: what was written over goes, and nothing else."""
+    entries = filled(cache)
+    victim = entries[42]
+    store = raw.Store(cache, 2, NOW)
+    at = store.place(victim.pack())
+    shards, shard_size, buckets = cache.geometry
+    bucket = (
+        PAGE + (victim.key_hash & (shards - 1)) * shard_size + (victim.key_hash >> 16 & (buckets - 1)) * LINE
+    )
+    tags = struct.unpack("<10H", cache.read(bucket + 4, 20))
+    slot = tags.index(victim.key_hash >> 48 or 1)
+    if damage in SLOT_DAMAGE:
+        for field, octets, value in SLOT_DAMAGE[damage]:
+            off = bucket + {"tag": 4, "off": 24, "len": 44}[field] + 2 * slot
+            (old,) = struct.unpack("<H", cache.read(off, 2))
+            cache.write(off, word(old + 1 if value is None else value, octets))
+    elif damage == "ttl offset":
+        cache.write(at + (80 + len(victim.qname) + 1) // 2 * 2, word(0xFFFF, 2))
+    else:
+        off, octets_or_none = ENTRY_DAMAGE[damage]
+        cache.write(at + off, flipped(cache, at + off, 1) if octets_or_none is None else octets_or_none)
+    store = raw.Store(cache, 3, NOW)
+    store.audit()
+    assert store.counters["scan_dropped"] == 1
+    assert store.entries == len(entries) - 1
+    for entry in entries:
+        assert cache.lookup(entry.pack(), NOW)[0] == ("miss" if entry is victim else "hit")
+    assert store.put(victim.pack(), NOW) == "ok"
+    assert cache.lookup(victim.pack(), NOW)[5] == victim.records
+
+
+def test_attach_drops_the_second_of_two_on_one_place(cache: raw.Cache) -> None:
+    """Two slots that name overlapping memory: one entry starts in the middle of the other."""
+    store = raw.Store(cache, 1, NOW)
+    inner = Entry(qname=labels(b"inner"), key_hash=hash_of(bucket=2), stored_ms=NOW, slot_ref=20)
+    outer = Entry(qname=labels(b"outer"), key_hash=hash_of(bucket=1), stored_ms=NOW)
+    pad = -(outer.but(records=root_record()).size()) % UNIT
+    outer = outer.but(records=root_record(bytes(pad) + inner.pack()))
+    store.put(outer.pack(), NOW)
+    place = (store.place(outer.pack()) - PAGE) // UNIT + (outer.size() - inner.size()) // UNIT
+    bucket = PAGE + 2 * LINE
+    cache.write(bucket + 4, word(1, 2))
+    cache.write(bucket + 24, word(place, 2))
+    cache.write(bucket + 44, word(inner.units(), 2))
+    assert cache.lookup(inner.pack(), NOW)[0] == "hit", "the forged slot would have been believed"
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    assert (store.entries, store.counters["scan_dropped"]) == (1, 1)
+    assert cache.lookup(inner.pack(), NOW)[0] == "miss"
+    assert cache.lookup(outer.pack(), NOW)[0] == "hit"
+
+
+def test_attach_drops_the_second_of_two_with_one_key(cache: raw.Cache) -> None:
+    store = raw.Store(cache, 1, NOW)
+    one = Entry(key_hash=hash_of(bucket=1), stored_ms=NOW)
+    other = one.but(qname=labels(b"b", b"example"))
+    store.put(one.pack(), NOW)
+    store.put(other.pack(), NOW)
+    cache.write(store.place(other.pack()) + 81, b"a")
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    assert (store.entries, store.counters["scan_dropped"]) == (1, 1)
+
+
+def test_attach_keeps_large_entries_within_their_quota(cache: raw.Cache) -> None:
+    """A segment whose large entries are over the quota (no writer of ours made it) is cut down to it."""
+    store = raw.Store(cache, 1, NOW)
+    small = [sized(entry, LARGE) for entry in one_shard(100, 20)]
+    for entry in small:
+        store.put(entry.pack(), NOW)
+    _, shard_size, _ = cache.geometry
+    kept = [entry for entry in small if store.find(entry.pack()) is not None]
+    assert len(kept) > 80
+    # Two neighbours become one large entry each time.
+    by_place = sorted(kept, key=lambda entry: store.place(entry.pack()))
+    for entry, neighbour in zip(by_place[::2], by_place[1::2], strict=False):
+        at = store.place(entry.pack())
+        records_len = len(entry.records) + LARGE
+        bucket = entry.key_hash >> 16 & 0xFF
+        cache.write(at + 64, word(records_len, 2))
+        cache.write(PAGE + bucket * LINE + 44, word(2 * LARGE // UNIT, 2))
+        cache.write(PAGE + (neighbour.key_hash >> 16 & 0xFF) * LINE + 4, bytes(2))
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    assert store.octets <= shard_size // 4
+    assert store.counters["scan_dropped"] > 0
+
+
+@given(seed=st.integers(0, 2**32), share=st.sampled_from([0.0001, 0.001, 0.01, 0.5]), index=st.booleans())
+def test_attach_to_random_damage(seed: int, share: float, index: bool) -> None:
+    """Octets written over anywhere: attach ends, its books agree, and all goes on."""
+    fd = create_cache(400 * 1024)
+    cache = raw.Cache(fd, writable=True)
+    os.close(fd)
+    entries = filled(cache, 200)
+    chance = random.Random(seed)
+    _, shard_size, buckets = cache.geometry
+    low, high = (PAGE, PAGE + buckets * LINE) if index else (PAGE, PAGE + shard_size)
+    for _ in range(int((high - low) * share)):
+        cache.write(chance.randrange(low, high), bytes([chance.getrandbits(8)]))
+    store = raw.Store(cache, 2, NOW)
+    store.audit()
+    for number in range(300):
+        entry = random_entry(chance, number, 11, 3900)
+        assert store.put(entry.pack(), NOW) == "ok"
+        assert cache.lookup(entry.pack(), NOW)[5] == entry.records
+    for entry in entries:
+        cache.lookup(entry.pack(), NOW)
+    store.audit()
