@@ -7,10 +7,10 @@ count on. Nothing tells us, so it is measured: datagrams too short for DNS, with
 one worker's, must be counted by that worker as dropped.
 """
 
-import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable, Sequence
 
 from fastdns._stats import read_region
 from fastdns.control.addresses import Endpoint
@@ -22,33 +22,35 @@ _WAIT_S = 1.0
 _LOOK_S = 0.02
 _READY_S = 10.0
 
+Pause = Callable[[float], None]  #: lets that many seconds pass
+
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-async def wait_until_serving(regions: tuple[int, ...]) -> bool:
+def wait_until_serving(regions: Sequence[int], pause: Pause) -> bool:
     """Wait until every worker's heartbeat moves; False if one does not within some seconds."""
     until = time.monotonic() + _READY_S
     first = [read_region(one)["heartbeat"] for one in regions]
     while time.monotonic() < until:
-        await asyncio.sleep(_LOOK_S)
+        pause(_LOOK_S)
         now = [read_region(one) for one in regions]
         if all(one["serving"] and one["heartbeat"] != was for one, was in zip(now, first, strict=True)):
             return True
     return False
 
 
-async def each_has_its_share(endpoint: Endpoint, regions: tuple[int, ...]) -> bool:
+def each_has_its_share(endpoint: Endpoint, regions: Sequence[int], pause: Pause) -> bool:
     """Whether datagrams for each worker reach it, on this address."""
     for worker in range(len(regions)):
         for _ in range(_ATTEMPTS):
-            if await _reaches(endpoint, worker, regions):
+            if _reaches(endpoint, worker, regions, pause):
                 break
         else:
             return False
     return True
 
 
-async def _reaches(endpoint: Endpoint, worker: int, regions: tuple[int, ...]) -> bool:
+def _reaches(endpoint: Endpoint, worker: int, regions: Sequence[int], pause: Pause) -> bool:
     before = _dropped(regions[worker])
     target = Endpoint(_LOOPBACK.get(endpoint.host, endpoint.host), endpoint.port, endpoint.scope_id)
     with socket.socket(endpoint.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
@@ -60,7 +62,7 @@ async def _reaches(endpoint: Endpoint, worker: int, regions: tuple[int, ...]) ->
     while _dropped(regions[worker]) - before < _DATAGRAMS:
         if time.monotonic() > until:
             return False
-        await asyncio.sleep(_LOOK_S)
+        pause(_LOOK_S)
     return True
 
 

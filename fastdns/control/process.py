@@ -6,8 +6,6 @@ says in one line and leaves with exit code 2, and so does the keeper. A later li
 everything running and disturbs nothing.
 """
 
-import asyncio
-import contextlib
 import os
 import resource
 from typing import NoReturn
@@ -20,14 +18,14 @@ from fastdns.control.addresses import Endpoint
 from fastdns.control.budget import Plan, make_plan
 from fastdns.control.cgroup import memory_limit
 from fastdns.control.identity import choose_identity
-from fastdns.control.link import KeeperLink
+from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.model import MIB, Config, Limits, Options, Upstream
 from fastdns.control.probe import each_has_its_share, wait_until_serving
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
 from fastdns.control.sockets import open_listener
 from fastdns.errors import FastDNSError, KeeperError, UsageError
 
-_BEAT_S = 2.0  # the keeper waits 15 s for one
+_IDLE_S = 60.0
 _DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
 
 
@@ -36,7 +34,9 @@ def main(channel: int, options: Options) -> NoReturn:
     child.begin("fastdns: control", {channel}, 0, 0)
     code = 0
     try:
-        asyncio.run(serve(KeeperLink(channel), options))
+        serve(KeeperLink(channel), options)
+    except ChannelClosedError:
+        pass
     except KeeperError as error:
         log.error(f"control: {error}")
         code = 1
@@ -46,26 +46,16 @@ def main(channel: int, options: Options) -> NoReturn:
     os._exit(code)
 
 
-async def serve(link: KeeperLink, options: Options) -> None:
-    """A life of control. Returns when the keeper closes the channel. Raises FastDNSError."""
+def serve(link: KeeperLink, options: Options) -> NoReturn:
+    """A life of control. Raises ChannelClosedError when the keeper wants it to end, FastDNSError for the rest."""
     segments = link.state()
     if not segments:
         set_up(link, options)
         segments = link.state()
     config, _board, _post, *regions = segments
-    listeners = [Endpoint(*one) for one in read_config(config)["listeners"]]
-    closed = asyncio.create_task(_until_closed(link))
-    work = asyncio.create_task(_look_after(link, listeners, tuple(regions)))
-    await asyncio.wait((closed, work), return_when=asyncio.FIRST_COMPLETED)
-    if work.done():
-        work.result()  # only an error ends it
-    work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-
-
-async def _look_after(link: KeeperLink, listeners: list[Endpoint], regions: tuple[int, ...]) -> None:
-    await asyncio.gather(_beat(link), _check_shares(link, listeners, regions))
+    check_shares(link, [Endpoint(*one) for one in read_config(config)["listeners"]], regions)
+    while True:
+        link.pause(_IDLE_S)
 
 
 def set_up(link: KeeperLink, options: Options) -> None:
@@ -110,9 +100,7 @@ def _upstreams(options: Options) -> tuple[Upstream, ...]:
     if not options.upstreams:
         found = [one for one in nameservers() if one not in listening]
         if not found:
-            raise UsageError(
-                f"no --upstream, and {RESOLV_CONF} names no other server: expected one"
-            )
+            raise UsageError(f"no --upstream, and {RESOLV_CONF} names no other server: expected one")
         return tuple(Upstream(one) for one in found[:MAX_UPSTREAMS])
     for one in options.upstreams:
         if one.endpoint in listening:
@@ -140,33 +128,15 @@ def _report(config: Config, plan: Plan, queue: int) -> None:
         )
 
 
-async def _beat(link: KeeperLink) -> None:
-    while True:
-        link.beat()
-        await asyncio.sleep(_BEAT_S)
-
-
-async def _check_shares(link: KeeperLink, listeners: list[Endpoint], regions: tuple[int, ...]) -> None:
-    if len(regions) < 2 or not await wait_until_serving(regions):
+def check_shares(link: KeeperLink, listeners: list[Endpoint], regions: list[int]) -> None:
+    """See that each worker gets its share of each address; where one does not, the kernel is to choose."""
+    if len(regions) < 2 or not wait_until_serving(regions, link.pause):
         return  # one worker has no shares; a worker that doesn't come up is in the keeper's log
     for number, endpoint in enumerate(listeners):
-        use = await each_has_its_share(endpoint, regions)
+        use = each_has_its_share(endpoint, regions, link.pause)
         link.use_program(number, use)
         if not use:
             log.warning(
                 f"{endpoint}: a worker does not get its share, so another process seems to listen there, too;"
                 " the kernel chooses between the workers now"
             )
-
-
-async def _until_closed(link: KeeperLink) -> None:
-    """Wait for the keeper to close its end: it wants us to leave, or is dead."""
-    readable = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(link.fileno(), readable.set)
-    while True:
-        await readable.wait()
-        if link.at_end():
-            loop.remove_reader(link.fileno())
-            return
-        readable.clear()

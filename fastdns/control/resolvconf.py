@@ -17,9 +17,7 @@ def nameservers(file: Path = RESOLV_CONF) -> list[Endpoint]:
     try:
         text = file.read_text(errors="replace")
     except OSError as error:
-        raise UsageError(
-            f"{file}: {error.strerror}; expected nameservers, or --upstream ADDR"
-        ) from None
+        raise UsageError(f"{file}: {error.strerror}; expected nameservers, or --upstream ADDR") from None
     found = []
     for line in text.splitlines():
         words = line.split()

@@ -22,7 +22,7 @@ import multiprocess
 from setproctitle import setproctitle
 
 from fastdns import protocol
-from fastdns._prctl import become_subreaper
+from fastdns._process import become_subreaper
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._loop import FORK, JOIN, MESSAGE, Loop
 from fastdns.keeper.holdings import Holdings
