@@ -77,21 +77,11 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLERR, EPOLLHUP
 
-cdef extern from "<sys/resource.h>" nogil:
-    struct rlimit:
-        unsigned long rlim_cur
-        unsigned long rlim_max
-    int getrlimit(int resource, rlimit *out)
-    int setrlimit(int resource, const rlimit *limit)
-    enum:
-        RLIMIT_NOFILE
-
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 cdef enum:
     ACCEPTS = 16                 # connections accepted in one event
-    OTHER_DESCRIPTORS = 256      # of a worker, besides its connections: with room to spare
     # octets of payload that the kernel keeps for a connection in each direction (it books twice
     # that): a full reply fits, and 1,024 clients that don't read take 128 MiB of it, not 4 GiB
     SOCKET_BUFFER = 64 * 1024
@@ -118,7 +108,6 @@ cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil:
             or not pool_open(&tcp.pool, part + READ_BUFFER, octets - READ_BUFFER)):
         _free(tcp)
         return NULL
-    _raise_descriptor_limit(capacity + OTHER_DESCRIPTORS)
     fd_store32(&worker.region.tcp_connections, 0)
     worker.tcp = <tcp_t *>tcp
     _prepare_listeners(worker)
@@ -144,14 +133,6 @@ cdef void tcp_close(worker_t *worker) noexcept nogil:
             connection_close(worker, &tcp.connections[i], NO_COUNTER)
     worker.tcp = NULL
     _free(tcp)
-
-
-cdef void _raise_descriptor_limit(uint32_t needed) noexcept nogil:
-    # 1,024 is the usual soft limit. Where the hard one is too low, accept finds out.
-    cdef rlimit limit
-    if getrlimit(RLIMIT_NOFILE, &limit) == 0 and limit.rlim_cur < needed:
-        limit.rlim_cur = min(<unsigned long>needed, limit.rlim_max)
-        setrlimit(RLIMIT_NOFILE, &limit)
 
 
 # ------------------------------------------------------------------------------ accepting ----
