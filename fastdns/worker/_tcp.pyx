@@ -31,6 +31,7 @@ from fastdns.worker._state cimport EVENT_TCP_LISTENER, TCP_REPLY_ROOM, tcp_t, wo
 from fastdns.worker._tcp_pool cimport pool_close, pool_open
 from fastdns.worker._tcp_stream cimport (
     GATHER_FLUSH,
+    POOL_MIN,
     READ_BUFFER,
     WAITING_MAX,
     stream_advance,
@@ -85,7 +86,6 @@ cdef enum:
     # octets of payload that the kernel keeps for a connection in each direction (it books twice
     # that): a full reply fits, and 1,024 clients that don't read take 128 MiB of it, not 4 GiB
     SOCKET_BUFFER = 64 * 1024
-    POOL_MIN = 16 * 1024         # octets without which the pool is no use
     TICK_MS = 100                # nobody sleeps longer
 
 
@@ -109,6 +109,7 @@ cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil:
         _free(tcp)
         return NULL
     fd_store32(&worker.region.tcp_connections, 0)
+    fd_store32(&worker.region.tcp_blocks, 0)
     worker.tcp = <tcp_t *>tcp
     _prepare_listeners(worker)
     _listen(worker)
@@ -282,6 +283,7 @@ cdef void tcp_reply(worker_t *worker, uint16_t connection, uint32_t connection_u
 cdef uint32_t tcp_tick(worker_t *worker) noexcept nogil:
     cdef tcp_state_t *tcp = tcp_state(worker)
     cdef uint32_t wait = TICK_MS
+    fd_store32(&worker.region.tcp_blocks, tcp.pool.count - tcp.pool.free_count)
     if not tcp.accepting and not tcp.draining:
         _listen(worker)
     wait = min(wait, _expire(worker, PHASE_FIRST, worker.config.tcp_first_ms, FD_C_tcp_closed_idle))
