@@ -86,7 +86,7 @@ lint: build $(DEV_DEPS)  ## ruff, mypy, cython-lint, layers and layout
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(VENV)/bin/cython-lint fastdns
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastdns
 	$(PYTEST) -q tests/meta
 
 format: $(DEV_DEPS)  ## let ruff rewrite the Python files

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Benches. Included by the top Makefile; works by itself too: make -f bench/bench.mk bench-tools
 
 BENCH_BUILD ?= bench/bin

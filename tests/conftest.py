@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For all tests: a missing peer is a skip (a failure where nothing may be missing), hypothesis profiles, the debug build."""
+"""For all tests: a missing peer is a skip (a failure in CI), hypothesis profiles, the debug build."""
 
 import os
 import sys

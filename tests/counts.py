@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each heavy check runs: the bounded count, and the full one of ``make full-...`` (FASTDNS_FULL=1).
+"""How much of each heavy check runs: the bounded count, and the full one of ``make full-...``.
 
-The one table; a test asks ``count("writer_kills")``, a makefile ``python -m tests.counts fuzz_packets``.
+The one table. FASTDNS_FULL=1 chooses the full column. A test asks ``count("writer_kills")``,
+a makefile ``python -m tests.counts fuzz_packets``.
 """
 
 import os
@@ -14,7 +15,6 @@ COUNTS: Final = {
     "flood_packets": (200_000, 5_000_000),  # random packets at a running server
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
     "hypothesis_examples": (100, 5_000),  # of each property
-    "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
     "writer_kills": (60, 1_000),
 }

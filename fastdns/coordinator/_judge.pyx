@@ -24,6 +24,7 @@ from fastdns._proto cimport (
     TYPE_SOA,
 )
 from fastdns._response cimport (
+    RESPONSE_ANSWER,
     RESPONSE_EMPTY,
     RESPONSE_FAILURE,
     RESPONSE_NODATA,
