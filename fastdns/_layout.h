@@ -249,7 +249,7 @@ typedef struct {
     uint32_t pending_used;
     uint32_t clients_used;
     uint32_t tcp_connections;
-    uint32_t pad2;
+    uint32_t tcp_blocks;          /* of the TCP pool, in use */
     fd_in_hand_t in_hand;
     /* coordinator */
     uint64_t coordinator_generation;

@@ -49,8 +49,9 @@ cdef uint64_t siphash(const uint8_t *p, size_t n, const uint64_t *key) noexcept 
 # Whether two names of equal length are the same but for case; RFC 4343.
 cdef bint name_same(const uint8_t *a, const uint8_t *b, uint32_t name_len) noexcept nogil
 
-# Check the name at msg[pos], which may be compressed, following its pointers: each must go
-# below the part of the name it stands in and not into the header; RFC 1035 s4.1.4, RFC 9267 s2.
+# Check the name at msg[pos], which may be compressed, following its pointers: each must lead to
+# labels that begin and end below the part of the name it stands in, and not into the header;
+# RFC 1035 s4.1.4, RFC 9267 s2.
 #   full_len  filled: its length without compression, root included, 1..255. It differs from
 #             the returned length if and only if a pointer was met (a pointer has 2 octets, and
 #             no name has a remainder of 2)

@@ -145,9 +145,9 @@ cdef bint name_same(const uint8_t *a, const uint8_t *b, uint32_t name_len) noexc
 
 cdef uint32_t name_skip(const uint8_t *msg, uint32_t msg_len, uint32_t pos,
                         uint32_t *full_len) noexcept nogil:
-    # Each pointer must aim below the part of the name that it stands in, so the walk goes down
-    # through the message and can't meet a place twice; RFC 1035 s4.1.4 "prior occurrence",
-    # RFC 9267 s2. Labels are bounded by the 255 octets of a name.
+    # A pointer leads to a "prior occurrence" (RFC 1035 s4.1.4): labels that begin and end below
+    # the part of the name that it stands in. So the walk goes down through the message and can't
+    # meet a place twice (RFC 9267 s2), and labels are bounded by the 255 octets of a name.
     cdef uint32_t part = pos            # where the labels being read began
     cdef uint32_t octets = 0            # in place; 0 until a pointer or the root ends it
     cdef uint32_t start = pos
@@ -171,6 +171,7 @@ cdef uint32_t name_skip(const uint8_t *msg, uint32_t msg_len, uint32_t pos,
             return 0
         if octets == 0:
             octets = pos + 2 - start
+        msg_len = part
         pos = part = target
     return 0
 

@@ -46,7 +46,8 @@ ctypedef struct response_t:
 
 # Check every length, label and pointer (a pointer must go backwards and the walk is bounded),
 # fill `out`. Names inside rdata are checked for the types whose rdata may be compressed
-# (RFC 3597 s4); other rdata passes byte for byte. Question count must be 1. An OPT may stand
+# (RFC 3597 s4); other rdata passes byte for byte. No name may have octets of a TTL for labels, as
+# TTLs change. Question count must be 1. An OPT may stand
 # anywhere in the additional section; its options are not looked at. TSIG and SIG(0) pass as
 # ordinary records.
 cdef response_rc parse_response(const uint8_t *msg, size_t msg_len, response_t *out) noexcept nogil

@@ -39,6 +39,7 @@ from fastdns._proto cimport (
 
 cdef enum:
     POINTER_TO_QNAME = (POINTER_BITS << 8) | HEADER_LEN
+    POINTER_TARGET = 0x3fff
     NO_PREFIX = 0xffffffff
 
 cdef enum:                       # sections, as they come
@@ -114,12 +115,52 @@ ctypedef struct walk_t:
     bint has_ns                  # in the authority section
 
 
-cdef inline uint32_t owner_skip(const walk_t *walk, uint32_t *full_len) noexcept nogil:
-    # Most owners are a pointer to the question.
-    if walk.msg_len - walk.pos >= 2 and get_u16(walk.msg + walk.pos) == POINTER_TO_QNAME:
+cdef bint covers_ttl(const response_t *out, uint32_t start, uint32_t end) noexcept nogil:
+    # Whether a TTL met so far has an octet in [start, end): the first that ends after start does,
+    # if it begins before end.
+    cdef uint32_t low = 0, high = out.ttl_count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if <uint32_t>out.ttl_off[middle] + 4 <= start:
+            low = middle + 1
+        else:
+            high = middle
+    return low < out.ttl_count and out.ttl_off[low] < end
+
+
+cdef bint leans_on_ttl(const uint8_t *msg, uint32_t pos, const response_t *out) noexcept nogil:
+    # Whether a good, compressed name has octets of a TTL for labels. A pointer may aim anywhere
+    # (at names in rdata that is opaque to us), but TTLs are changed in every reply, and a name
+    # that changes with them could become any other, or malformed.
+    cdef uint32_t part = 0              # where the labels that a pointer led to begin
+    cdef uint32_t label
+    while True:
+        label = msg[pos]
+        if label != 0 and label < <uint32_t>POINTER_BITS:
+            pos += label + 1
+            continue
+        if part != 0 and pos >= out.records_off and covers_ttl(out, part, pos + 1):
+            return True
+        if label == 0:
+            return False
+        pos = part = get_u16(msg + pos) & POINTER_TARGET
+
+
+cdef inline uint32_t take_name(const walk_t *walk, uint32_t pos, uint32_t end, uint32_t *full_len,
+                               response_t *out) noexcept nogil:
+    # name_skip for a name that must end before `end`, and the rule about TTLs. Most owners are a
+    # pointer to the question.
+    cdef uint32_t in_place
+    if end - pos >= 2 and get_u16(walk.msg + pos) == POINTER_TO_QNAME:
+        out.compressed = 1
         full_len[0] = walk.qname_len
         return 2
-    return name_skip(walk.msg, walk.msg_len, walk.pos, full_len)
+    in_place = name_skip(walk.msg, end, pos, full_len)
+    if in_place != 0 and in_place != full_len[0]:
+        out.compressed = 1
+        if leans_on_ttl(walk.msg, pos, out):
+            return 0
+    return in_place
 
 
 cdef inline uint32_t usable_ttl(uint32_t ttl) noexcept nogil:
@@ -140,11 +181,9 @@ cdef uint32_t plain_rdata(const walk_t *walk, uint32_t rr_type, uint32_t rr_clas
         return NO_PREFIX
     off += plain
     for _i in range(shape.names):
-        in_place = name_skip(walk.msg, end, off, &full)
+        in_place = take_name(walk, off, end, &full, out)
         if in_place == 0:
             return NO_PREFIX
-        if in_place != full:
-            out.compressed = 1
         off += in_place
         plain += full
     if end - off < shape.after or (end - off != shape.after and not shape.open_end):
@@ -186,7 +225,7 @@ cdef bint take_record(walk_t *walk, uint32_t section, response_t *out) noexcept 
     # One record at walk.pos: check it, note it, step over it.
     cdef uint32_t start = walk.pos
     cdef uint32_t full, in_place, rr_type, rr_class, rdata_len, ttl, plain
-    in_place = owner_skip(walk, &full)
+    in_place = take_name(walk, start, walk.msg_len, &full, out)
     if in_place == 0:
         return False
     walk.pos += in_place
@@ -201,19 +240,17 @@ cdef bint take_record(walk_t *walk, uint32_t section, response_t *out) noexcept 
         if not take_opt(walk, section, start, rdata_len, out):
             return False
     else:
-        if in_place != full:
-            out.compressed = 1
         ttl = usable_ttl(get_u32(walk.msg + walk.pos + 4))
         if out.ttl_count == 0 or ttl < out.min_ttl:
             out.min_ttl = ttl
+        # Each record takes 11 octets of 65535 at least, so there is room for its offset.
+        out.ttl_off[out.ttl_count] = <uint16_t>(walk.pos + 4)
+        out.ttl_count += 1
         plain = plain_rdata(walk, rr_type, rr_class, walk.pos + RR_FIXED_LEN, rdata_len, out)
         if plain == <uint32_t>NO_PREFIX:
             return False
         note_record(walk, section, rr_type, ttl, walk.pos + RR_FIXED_LEN + rdata_len, out)
         out.plain_len += full + RR_FIXED_LEN + plain
-        # Each record takes 11 octets of 65535 at least, so there is room for its offset.
-        out.ttl_off[out.ttl_count] = <uint16_t>(walk.pos + 4)
-        out.ttl_count += 1
     walk.pos += RR_FIXED_LEN + rdata_len
     return True
 

@@ -12,8 +12,8 @@ ctypedef struct ring_t:
     uint8_t *data
     uint32_t size                # octets, power of two
     uint32_t seen                # the other side's index when last read: spares its cache line
-    uint32_t held                # producer: octets reserved, a skip record before them included;
-                                 # consumer: octets of the record in hand
+    # Producer: octets reserved, a skip record before them included. Consumer: of the record in hand.
+    uint32_t held
 
 cdef void ring_open(ring_t *ring, fd_ring_t *shared, uint8_t *data, uint32_t size) noexcept nogil
 

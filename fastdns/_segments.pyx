@@ -309,6 +309,8 @@ def create_post() -> int:
 
 def create_board(workers: int) -> int:
     """The keeper's board for ``workers`` workers. Returns the descriptor."""
+    if not 1 <= workers <= FD_MAX_WORKERS:
+        raise ValueError(f"{workers} workers: expected 1 to {FD_MAX_WORKERS}")
     total = _round_up(sizeof(fd_board_t), FD_PAGE)
     fd = _allocate("board", total)
     cdef _Mapped mapped = _Mapped(fd)

@@ -205,6 +205,7 @@ cdef extern from "_layout.h" nogil:
         uint32_t pending_used
         uint32_t clients_used
         uint32_t tcp_connections
+        uint32_t tcp_blocks
         fd_in_hand_t in_hand
         uint64_t coordinator_generation
         fd_ring_t question_ring

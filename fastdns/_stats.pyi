@@ -39,6 +39,7 @@ class Region(TypedDict):
     clients: int
     clients_max: int
     tcp_connections: int
+    tcp_blocks: int
     in_hand: InHand
     counters: dict[str, int]
 

@@ -154,6 +154,7 @@ def read_region(int fd) -> dict[str, object]:
         "clients": fd_load32(&region.clients_used),
         "clients_max": region.clients.count,
         "tcp_connections": fd_load32(&region.tcp_connections),
+        "tcp_blocks": fd_load32(&region.tcp_blocks),
         "in_hand": in_hand_of(&region.in_hand),
         "counters": counters_of(region.counters),
     }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coordinator run whole: its segments, a child to be it, workers' sides, and upstreams that play a part."""
+"""The coordinator run whole: its segments, a child to be it, workers' sides, upstreams that play a part."""
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -12,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 import dns.flags
 import dns.message
 import dns.name
+import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
@@ -33,7 +36,9 @@ SOON = 5.0  # s: a wait that ends as soon as what it waits for is there, and fai
 
 
 def wire(name: str) -> bytes:
-    return dns.name.from_text(name).to_wire()
+    octets = dns.name.from_text(name).to_wire()
+    assert octets is not None
+    return octets
 
 
 # ------------------------------------------------------------------------------ entries ----
@@ -85,8 +90,9 @@ class Answer:
 def take_apart(entry: bytes) -> Answer:
     """Check an entry's form while taking it apart."""
     (
-        key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags, qtype, qclass,
-        _block, _plugin, msg_flags, ancount, nscount, arcount, records_len, ttl_count, plain_len, qname_len, kind, ext,
+        key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
+        qtype, qclass, _block, _plugin, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
+        plain_len, qname_len, kind, ext_rcode,
     ) = HEADER.unpack_from(entry)  # fmt: skip
     assert ttl_count == ancount + nscount + arcount
     qname_end = HEADER.size + qname_len
@@ -96,8 +102,8 @@ def take_apart(entry: bytes) -> Answer:
     assert not any(entry[offsets + 2 * ttl_count : records])
     assert len(entry) - (records + records_len) in range(8)
     return Answer(
-        key_hash, stored_ms, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype, qclass, msg_flags,
-        (ancount, nscount, arcount), plain_len, kind, ext, entry[HEADER.size : qname_end],
+        key_hash, stored_ms, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype, qclass,
+        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, entry[HEADER.size : qname_end],
         struct.unpack_from(f"<{ttl_count}H", entry, offsets), entry[records : records + records_len],
     )  # fmt: skip
 
@@ -131,11 +137,13 @@ def records(name: str, ttl: int, rdtype: str, *data: str) -> dns.rrset.RRset:
     return dns.rrset.from_text(name, ttl, "IN", rdtype, *data)
 
 
-def reply(asked: Asked, *answer: dns.rrset.RRset, rcode: int = 0, soa: int | None = None, **options: object) -> bytes:
+def reply(
+    asked: Asked, *answer: dns.rrset.RRset, rcode: int = 0, soa: int | None = None, **options: object
+) -> bytes:
     """A response. soa: TTL of an SOA in authority, with that MINIMUM too; minimum, tc, opt, aa as named."""
     message = dns.message.make_response(asked.query, recursion_available=True)
     message.answer.extend(answer)
-    message.set_rcode(rcode)
+    message.set_rcode(dns.rcode.Rcode.make(rcode))
     if soa is not None:
         minimum = options.get("minimum", soa)
         message.authority.append(
@@ -170,24 +178,41 @@ class Upstream:
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
         self._closing = False
-        self.port = port
-        if udp:
-            self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            self._udp.bind(("127.0.0.1", port))
-            self.port = self._udp.getsockname()[1]
-            self._start(self._serve_udp, self._udp)
-        if tcp:
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self.port))
+        for attempt in range(20):
+            try:
+                udp_socket, listener = self._bind(port, udp=udp, tcp=tcp)
+                break
+            except OSError:
+                if port or attempt == 19:
+                    raise
+        if udp_socket is not None:
+            self.port = udp_socket.getsockname()[1]
+            self._start(self._serve_udp, udp_socket)
+        if listener is not None:
             self.port = listener.getsockname()[1]
-            listener.listen(64)
             self._start(self._accept, listener)
+
+    @staticmethod
+    def _bind(port: int, *, udp: bool, tcp: bool) -> tuple[socket.socket | None, socket.socket | None]:
+        """One port for both; OSError where the kernel's choice for one is taken for the other."""
+        with contextlib.ExitStack() as stack:
+            udp_socket = listener = None
+            if udp:
+                udp_socket = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                udp_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+                udp_socket.bind(("127.0.0.1", port))
+                port = udp_socket.getsockname()[1]
+            if tcp:
+                listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", port))
+                listener.listen(64)
+            stack.pop_all()
+            return udp_socket, listener
 
     def _start(self, target: Callable[[socket.socket], None], sock: socket.socket) -> None:
         self._sockets.append(sock)
-        sock.settimeout(0.2)
+        sock.settimeout(0.03)
         thread = threading.Thread(target=target, args=(sock,), daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -202,7 +227,11 @@ class Upstream:
                 return
             asked = Asked(data, peer, False, time.monotonic())
             self.asked.append(asked)
-            self._send(self.play(asked), lambda message, peer=peer: sock.sendto(message, peer))
+            self._send(self.play(asked), functools.partial(self._to, sock, peer))
+
+    @staticmethod
+    def _to(sock: socket.socket, peer: tuple[str, int], message: bytes) -> None:
+        sock.sendto(message, peer)
 
     @staticmethod
     def _send(messages: Reply, send: Callable[[bytes], object]) -> None:
@@ -219,9 +248,9 @@ class Upstream:
             except OSError:
                 return
             self.connections += 1
-            self._start(lambda sock, peer=peer: self._serve_tcp(sock, peer), connection)
+            self._start(functools.partial(self._serve_tcp, peer), connection)
 
-    def _serve_tcp(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def _serve_tcp(self, peer: tuple[str, int], sock: socket.socket) -> None:
         buffer = b""
         while not self._closing:
             try:
@@ -246,9 +275,9 @@ class Upstream:
                     return
                 sock.settimeout(10)
                 self._send(messages, lambda message: sock.sendall(struct.pack("!H", len(message)) + message))
-                sock.settimeout(0.2)
+                sock.settimeout(0.03)
 
-    def __enter__(self) -> "Upstream":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -282,7 +311,9 @@ class World:
 
     def __post_init__(self) -> None:
         slots = _segments.cache_slots(self.cache_size)
-        self.config = make_config([(self.address, port, tcp) for port, tcp in self.upstreams], **self.settings)
+        self.config = make_config(
+            [(self.address, port, tcp) for port, tcp in self.upstreams], **self.settings
+        )
         self.cache = _segments.create_cache(self.cache_size)
         self.post_fd = _segments.create_post()
         self.regions = [_segments.create_region(i, slots=slots, **self.region) for i in range(self.workers)]
@@ -296,7 +327,7 @@ class World:
     def handles(self) -> CoordinatorHandles:
         return CoordinatorHandles(self.config, self.cache, self.post_fd, self.wake, self.regions, self.wakes)
 
-    def start(self) -> "World":
+    def start(self) -> Self:
         """Start a coordinator, as the keeper would, and wait until it serves."""
         assert self.pid == 0
         self.post.starts += 1
@@ -308,8 +339,11 @@ class World:
                 os._exit(0)
             finally:
                 os._exit(1)
-        self.wait(lambda: self.post.pid == self.pid and self.post.generation != before or not self.alive(), "a start")
+        self.wait(lambda: self.started(before) or not self.alive(), "a start")
         return self
+
+    def started(self, before: int) -> bool:
+        return self.post.pid == self.pid and self.post.generation != before
 
     def alive(self) -> bool:
         if self.pid and os.waitpid(self.pid, os.WNOHANG)[0]:
@@ -336,7 +370,7 @@ class World:
         assert self.reap(timeout) == 0
         self.post.stop = 0
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

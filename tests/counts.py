@@ -15,6 +15,7 @@ COUNTS: Final = {
     "flood_packets": (200_000, 5_000_000),  # random packets at a running server
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
     "hypothesis_examples": (100, 5_000),  # of each property
+    "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
     "writer_kills": (60, 1_000),
 }

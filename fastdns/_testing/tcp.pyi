@@ -5,6 +5,7 @@ BLOCK: int
 READ_BUFFER: int
 UNSENT_MAX: int
 WAITING_MAX: int
+REGION_PART_MIN: int
 ECHO: int
 WAIT: int
 DROP: int

@@ -42,6 +42,7 @@ from fastdns.worker._tcp_pool cimport (
     pool_t,
 )
 from fastdns.worker._tcp_stream cimport (
+    POOL_MIN,
     READ_BUFFER as _READ_BUFFER,
     UNSENT_MAX as _UNSENT_MAX,
     WAITING_MAX as _WAITING_MAX,
@@ -64,6 +65,7 @@ BLOCK = TCP_BLOCK
 READ_BUFFER = _READ_BUFFER
 UNSENT_MAX = _UNSENT_MAX
 WAITING_MAX = _WAITING_MAX
+REGION_PART_MIN = READ_BUFFER + POOL_MIN
 PHASE_NAMES = ("free", "first", "idle", "slow", "waiting")
 
 #: What the tests' server does with a message, by its third octet.

@@ -9,21 +9,28 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastdns._name cimport key_extra, name_fold_hash
-from fastdns._ring cimport ring_commit, ring_empty, ring_next, ring_open, ring_record_len, ring_release, ring_reserve, ring_t
+from fastdns._ring cimport (
+    ring_commit,
+    ring_empty,
+    ring_next,
+    ring_open,
+    ring_record_len,
+    ring_release,
+    ring_reserve,
+    ring_t,
+)
 from fastdns._segments cimport map_segment, post_check, region_check
 from fastdns._shm cimport (
     FD_LAYOUT_VERSION,
     FD_MAGIC_CONFIG,
     FD_Q_RD,
     FD_QUARANTINE,
-    FD_RECORD_ANSWER,
     FD_RECORD_QUESTION,
     fd_announce_sleep,
     fd_answer_t,
     fd_at,
     fd_cache_header_t,
     fd_config_t,
-    fd_entry_t,
     fd_load32,
     fd_load64,
     fd_post_t,
@@ -129,13 +136,14 @@ cdef class WorkerSide:
         memcpy(self.hash_key, (<fd_cache_header_t *>header).hash_key, 16)
         self.wake_coordinator = wake_coordinator
 
-    def put(self, uint64_t ticket, const uint8_t[::1] qname, uint16_t qtype=1, uint16_t qclass=1, uint8_t flags=FD_Q_RD,
-            uint8_t key_flags=0, uint16_t group=0, uint8_t variant=0) -> int:
+    def put(self, uint64_t ticket, const uint8_t[::1] qname, uint16_t qtype=1, uint16_t qclass=1,
+            uint8_t flags=FD_Q_RD, uint8_t key_flags=0, uint16_t group=0, uint8_t variant=0) -> int:
         """Put a question; returns its key hash, or 0 when the ring is full."""
         cdef uint64_t[33] folded
         cdef uint32_t qname_len = <uint32_t>qname.shape[0]
         cdef uint64_t key_hash = name_fold_hash(
-            &qname[0], qname_len, key_extra(group, variant, key_flags, qtype, qclass), self.hash_key, <uint8_t *>folded)
+            &qname[0], qname_len, key_extra(group, variant, key_flags, qtype, qclass),
+            self.hash_key, <uint8_t *>folded)
         cdef fd_question_t *question = <fd_question_t *>ring_reserve(
             &self.questions, <uint32_t>sizeof(fd_question_t) + qname_len)
         if question == NULL:
@@ -245,6 +253,12 @@ cdef class Post:
     @property
     def suspect(self) -> int:
         return fd_load64(&self.post.in_hand.suspect)
+
+    def note(self, uint64_t key_hash, const uint8_t[::1] qname) -> None:
+        """What a coordinator leaves that dies with this question in hand."""
+        memcpy(self.post.in_hand_qname, &qname[0], qname.shape[0])
+        fd_store32(&self.post.in_hand.len, <uint32_t>qname.shape[0])
+        fd_store64(&self.post.in_hand.hash, key_hash)
 
     def quarantine(self) -> list[tuple[int, int]]:
         return [(self.post.quarantine[i].key_hash, self.post.quarantine[i].until_ms)

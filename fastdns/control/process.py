@@ -47,7 +47,7 @@ def main(channel: int, options: Options) -> NoReturn:
 
 
 def serve(link: KeeperLink, options: Options) -> NoReturn:
-    """A life of control. Raises ChannelClosedError when the keeper wants it to end, FastDNSError for the rest."""
+    """A life of control. Raises ChannelClosedError when the keeper wants it to end, else FastDNSError."""
     segments = link.state()
     if not segments:
         set_up(link, options)

@@ -18,7 +18,6 @@ from fastdns._shm cimport (
     FD_MAX_WORKERS,
     fd_at,
     fd_cache_header_t,
-    fd_config_t,
     fd_entry_t,
     fd_load32,
     fd_load64,

@@ -401,12 +401,12 @@ cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broke
 
 
 cdef void exchange_settle(coordinator_t *c) noexcept nogil:
-    cdef uint32_t channel, count, i, turn
+    cdef uint32_t channel, count, i, _turn
     cdef bint broken
     udp_flush(c)
     tcp_flush(c)
     # Each turn moves every orphan on: to a second connection once, then through the upstreams.
-    for turn in range(c.upstream_count + 2):
+    for _turn in range(c.upstream_count + 2):
         if not c.channel_failed:
             return
         c.channel_failed = 0

@@ -69,7 +69,7 @@ cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     # hash gets a secret so that an upstream can't aim at one chain either.
     c.attempt_secret = 0
     for i in range(4):
-        c.attempt_secret = c.attempt_secret << 16 | random16(&c.random)
+        c.attempt_secret |= <uint64_t>random16(&c.random) << 16 * i
     return True
 
 

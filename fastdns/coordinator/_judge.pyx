@@ -24,7 +24,6 @@ from fastdns._proto cimport (
     TYPE_SOA,
 )
 from fastdns._response cimport (
-    RESPONSE_ANSWER,
     RESPONSE_EMPTY,
     RESPONSE_FAILURE,
     RESPONSE_NODATA,

@@ -64,7 +64,6 @@ cdef void read_clock(coordinator_t *c) noexcept nogil:
 
 cdef void beat(coordinator_t *c) noexcept nogil:
     fd_store64(&c.post.heartbeat, fd_load64(&c.post.heartbeat) + 1)
-    fd_store32(&c.post.inflight_used, c.inflight_used)
 
 
 # --- the beginning ---
@@ -226,5 +225,6 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
             busy = True
         tend(c, &tend_ms, &sweep_ms)
         exchange_settle(c)
+        fd_store32(&c.post.inflight_used, c.inflight_used)
         wake_workers(c)
     fd_store32(&c.post.serving, 0)

@@ -13,7 +13,7 @@ cdef extern from "<sys/socket.h>" nogil:
     long recv(int fd, void *data, size_t octets, int flags)
     enum:
         SOCK_STREAM, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC
-        SOL_SOCKET, SO_RCVBUF, SO_RCVBUFFORCE, SO_ERROR
+        SOL_SOCKET, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_ERROR
 
 cdef extern from "<netinet/in.h>" nogil:
     enum:

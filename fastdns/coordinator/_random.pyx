@@ -2,7 +2,7 @@
 """Unpredictable 16-bit numbers from the kernel's generator, by the pool."""
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport abort
 
 from fastdns.coordinator._net cimport getrandom

@@ -24,6 +24,7 @@ from fastdns.coordinator._net cimport (
     EPOLLOUT,
     IPPROTO_TCP,
     SO_ERROR,
+    SO_SNDBUF,
     SOCK_CLOEXEC,
     SOCK_NONBLOCK,
     SOCK_STREAM,
@@ -60,6 +61,7 @@ from fastdns.coordinator._state cimport (
 cdef enum:
     PREFIX = 2                   # octets of length before each message; RFC 1035 s4.2.2
     ID_TRIES = 8
+    SEND_QUEUE = 64 * 1024       # in the kernel: with an upstream that doesn't read, it grows to 4 MiB
 
 
 cdef bint tcp_open(coordinator_t *c) noexcept nogil:
@@ -132,10 +134,12 @@ cdef bint connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
     cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
     cdef int on = 1
+    cdef int queue = SEND_QUEUE
     cdef int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
         return False
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
     # Even a connection that stands at once is taken note of by its event: one way for all.
     if ((connect(fd, address, octets) != 0 and errno != EINPROGRESS)
             or watch(c.epoll, fd, EPOLLIN | EPOLLOUT, upstream.first_channel + TCP_SLOT) != 0):
@@ -177,13 +181,14 @@ cdef bint tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     cdef tcp_t *tcp = &c.upstreams[index].tcp
     cdef channel_t *channel = channel_of(c, index)
     cdef uint32_t number = c.upstreams[index].first_channel + TCP_SLOT
-    cdef uint32_t octets, tries
+    cdef uint32_t octets, _tries
     cdef uint16_t id = 0
     # A failed channel's questions are not yet sorted out: a new connection would mix with them.
-    if channel.failed or (tcp.state == TCP_CLOSED and not connection_start(c, index)) or not make_room(c, index):
+    if (channel.failed or (tcp.state == TCP_CLOSED and not connection_start(c, index))
+            or not make_room(c, index)):
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return False
-    for tries in range(<uint32_t>ID_TRIES):
+    for _tries in range(<uint32_t>ID_TRIES):
         id = random16(&c.random)
         if attempt_find(c, number, id) == NONE:
             break
@@ -222,8 +227,10 @@ cdef void transmit(coordinator_t *c, uint32_t index) noexcept nogil:
 
 cdef void tcp_flush(coordinator_t *c) noexcept nogil:
     cdef uint32_t i
+    cdef tcp_t *tcp
     for i in range(c.upstream_count):
-        if c.upstreams[i].tcp.state == TCP_OPEN and c.upstreams[i].tcp.tx_end and not c.upstreams[i].tcp.wants_write:
+        tcp = &c.upstreams[i].tcp
+        if tcp.state == TCP_OPEN and tcp.tx_end and not tcp.wants_write:
             transmit(c, i)
 
 

@@ -86,8 +86,8 @@ cdef uint32_t next_occupied(const timers_t *timers, uint32_t from_slot) noexcept
     # Slots from `from_slot` on to the first one in use, itself included; WHEEL_SLOTS if there is none.
     cdef uint32_t word = from_slot >> 6
     cdef uint64_t bits = timers.occupied[word] & (<uint64_t>0xffffffffffffffff << (from_slot & 63))
-    cdef uint32_t i
-    for i in range(WORDS + 1):
+    cdef uint32_t _i
+    for _i in range(WORDS + 1):
         if bits:
             return ((word * 64 + <uint32_t>__builtin_ctzll(bits)) - from_slot) & SLOT_MASK
         word = (word + 1) & (WORDS - 1)

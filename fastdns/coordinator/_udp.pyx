@@ -8,7 +8,7 @@ and report that nobody is there.
 """
 
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -42,7 +42,6 @@ from fastdns.coordinator._state cimport (
     POOL_SOCKETS,
     RX_ROOM,
     UPSTREAM_SOCKETS,
-    attempt_t,
     channel_t,
     coordinator_t,
     flight_t,
@@ -190,7 +189,7 @@ cdef bint udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     cdef upstream_t *upstream = &c.upstreams[flight.upstream]
     cdef udp_batch_t *batch = upstream.batch
     cdef uint32_t last = c.attempts[flight.attempts].channel if flight.attempts != NONE else <uint32_t>NONE
-    cdef uint32_t channel, tries
+    cdef uint32_t channel, _tries
     cdef uint16_t id
     if batch.count and (batch.count == BATCH or batch.channel == last):
         batch_send(c, batch)
@@ -200,7 +199,7 @@ cdef bint udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
             bump(c.counters, FD_C_upstream_send_failed, 1)
             return False
         batch.channel = <uint16_t>channel
-    for tries in range(<uint32_t>ID_TRIES):
+    for _tries in range(<uint32_t>ID_TRIES):
         id = random16(&c.random)
         if attempt_find(c, batch.channel, id) == NONE:
             break

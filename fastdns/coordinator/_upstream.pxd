@@ -6,8 +6,8 @@ from libc.stdint cimport uint32_t
 from fastdns.coordinator._state cimport coordinator_t, flight_t, upstream_t
 
 cdef enum:
-    WAIT_FIRST_MS = 200          # silence allowed before anything was measured; RFC 6298 s2.1 has 1 s,
-                                 # which is for hosts half the world away
+    # Silence allowed before anything was measured. RFC 6298 s2.1 has 1 s, for hosts half the world away.
+    WAIT_FIRST_MS = 200
     WAIT_MAX_MS = 1500           # between two attempts; RFC 6298 s2.5
     TCP_WAIT_MS = 1000           # TCP repeats by itself; after this another upstream is asked
 

@@ -32,8 +32,8 @@ cdef uint32_t upstream_first(const coordinator_t *c) noexcept nogil:
 
 cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
     cdef uint32_t index = flight.upstream
-    cdef uint32_t i
-    for i in range(c.upstream_count):
+    cdef uint32_t _i
+    for _i in range(c.upstream_count):
         index = index + 1 if index + 1 < c.upstream_count else 0
         if not flight.refused >> index & 1:
             return index

@@ -30,7 +30,7 @@ def main(handles: CoordinatorHandles) -> NoReturn:
         status = 0
     except (OSError, RuntimeError, MemoryError) as error:
         print(f"fastdns: coordinator can't start: {error}", file=sys.stderr, flush=True)
-    except BaseException:  # noqa: BLE001 - whatever it was: nothing above us in this process may see it
+    except BaseException:  # whatever it was: the keeper's frames above us in this fork must not see it
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -33,6 +33,9 @@ class Holdings:
     """Gathered by control's requests, complete before the start; gone with the keeper."""
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self.workers = 0
         self.config = -1
         self.board = -1
@@ -44,10 +47,17 @@ class Holdings:
         self.listeners: list[Listener] = []
 
     def allocate(self, geometry: Geometry) -> None:
-        """Make and touch the segments. Raises OSError, ValueError."""
+        """Make and touch the segments. Raises OSError, ValueError; nothing is held then."""
         if self.workers:
             raise ValueError("allocated twice")
+        try:
+            self._allocate(geometry)
+        except (OSError, ValueError, OverflowError):
+            self.close()
+            raise
         self.workers = geometry.workers
+
+    def _allocate(self, geometry: Geometry) -> None:
         self.board = _segments.create_board(geometry.workers)
         self.post = _segments.create_post()
         self.cache = _segments.create_cache(geometry.cache)
@@ -117,10 +127,11 @@ class Holdings:
         return [_segments.reopen_read_only(one) for one in held]
 
     def close(self) -> None:
-        """Let go of everything: a control that died before the start begins anew."""
+        """Let go of everything: what was asked for can't be had, or its control died before the start."""
         held = [self.config, self.board, self.post, self.cache, self.cache_reader, *self.regions, *self.wakes]
         for one in self.listeners:
             held += one.udp + one.tcp
         for descriptor in held:
             if descriptor >= 0:
                 os.close(descriptor)
+        self._forget()

@@ -141,7 +141,6 @@ class Keeper:
             self._close_channel()
             if not self._started:
                 self._holdings.close()
-                self._holdings = Holdings()
         self._loop.has_joined(child)
 
     # ---- control
@@ -172,7 +171,7 @@ class Keeper:
             return
         except OSError as error:
             self._reply(Message(Kind.ERROR, (error.errno or errno.EIO,)))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             print(f"[ERROR] keeper: a request was refused: {error}", file=sys.stderr, flush=True)
             self._reply(Message(Kind.ERROR, (errno.EINVAL,)))
 

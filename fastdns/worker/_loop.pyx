@@ -20,6 +20,7 @@ from fastdns._shm cimport (
     FD_BATCH,
     FD_ENTRY_MAX,
     FD_RECORD_ANSWER,
+    FD_RX_BUFFER,
     FD_RX_STRIDE,
     fd_announce_sleep,
     fd_answer_t,
@@ -80,6 +81,8 @@ cdef class Worker:
         self.w.config = config_check(base, size)
         if self.w.config == NULL:
             raise RuntimeError("config: not a configuration of this version")
+        if self.w.config.edns_max > FD_RX_BUFFER:
+            raise RuntimeError(f"config: edns_max {self.w.config.edns_max}, expected at most {FD_RX_BUFFER}")
         base = map_segment(handles.region, True, &size)
         self.w.region = region_check(base, size)
         if self.w.region == NULL:

@@ -76,6 +76,7 @@ from fastdns.worker._tcp cimport tcp_reply, tcp_waits
 cdef enum:
     REPEAT_WALK = 16             # steps along a chain in search of a repeated query
     TICK_MAX_MS = 100            # nobody sleeps longer
+    UNSENT_WAIT_MS = 2           # the coordinator does not say that its ring has room again
 
 
 # ------------------------------------------------------------------------------ joining ----
@@ -415,6 +416,8 @@ cdef uint32_t pending_tick(worker_t *worker) noexcept nogil:
     if table.first_unsent != NONE:
         put_unsent(worker)
     wait_ms = expire(worker)
+    if table.first_unsent != NONE:
+        wait_ms = min(wait_ms, <uint32_t>UNSENT_WAIT_MS)
     if table.put:
         table.put = False
         if fd_must_wake(&worker.region.question_ring.sleeping):

@@ -31,6 +31,7 @@ from fastdns.worker._state cimport EVENT_TCP_LISTENER, TCP_REPLY_ROOM, tcp_t, wo
 from fastdns.worker._tcp_pool cimport pool_close, pool_open
 from fastdns.worker._tcp_stream cimport (
     GATHER_FLUSH,
+    POOL_MIN,
     READ_BUFFER,
     WAITING_MAX,
     stream_advance,
@@ -77,25 +78,14 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLERR, EPOLLHUP
 
-cdef extern from "<sys/resource.h>" nogil:
-    struct rlimit:
-        unsigned long rlim_cur
-        unsigned long rlim_max
-    int getrlimit(int resource, rlimit *out)
-    int setrlimit(int resource, const rlimit *limit)
-    enum:
-        RLIMIT_NOFILE
-
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 cdef enum:
     ACCEPTS = 16                 # connections accepted in one event
-    OTHER_DESCRIPTORS = 256      # of a worker, besides its connections: with room to spare
     # octets of payload that the kernel keeps for a connection in each direction (it books twice
     # that): a full reply fits, and 1,024 clients that don't read take 128 MiB of it, not 4 GiB
     SOCKET_BUFFER = 64 * 1024
-    POOL_MIN = 16 * 1024         # octets without which the pool is no use
     TICK_MS = 100                # nobody sleeps longer
 
 
@@ -118,8 +108,8 @@ cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil:
             or not pool_open(&tcp.pool, part + READ_BUFFER, octets - READ_BUFFER)):
         _free(tcp)
         return NULL
-    _raise_descriptor_limit(capacity + OTHER_DESCRIPTORS)
     fd_store32(&worker.region.tcp_connections, 0)
+    fd_store32(&worker.region.tcp_blocks, 0)
     worker.tcp = <tcp_t *>tcp
     _prepare_listeners(worker)
     _listen(worker)
@@ -144,14 +134,6 @@ cdef void tcp_close(worker_t *worker) noexcept nogil:
             connection_close(worker, &tcp.connections[i], NO_COUNTER)
     worker.tcp = NULL
     _free(tcp)
-
-
-cdef void _raise_descriptor_limit(uint32_t needed) noexcept nogil:
-    # 1,024 is the usual soft limit. Where the hard one is too low, accept finds out.
-    cdef rlimit limit
-    if getrlimit(RLIMIT_NOFILE, &limit) == 0 and limit.rlim_cur < needed:
-        limit.rlim_cur = min(<unsigned long>needed, limit.rlim_max)
-        setrlimit(RLIMIT_NOFILE, &limit)
 
 
 # ------------------------------------------------------------------------------ accepting ----
@@ -301,6 +283,7 @@ cdef void tcp_reply(worker_t *worker, uint16_t connection, uint32_t connection_u
 cdef uint32_t tcp_tick(worker_t *worker) noexcept nogil:
     cdef tcp_state_t *tcp = tcp_state(worker)
     cdef uint32_t wait = TICK_MS
+    fd_store32(&worker.region.tcp_blocks, tcp.pool.count - tcp.pool.free_count)
     if not tcp.accepting and not tcp.draining:
         _listen(worker)
     wait = min(wait, _expire(worker, PHASE_FIRST, worker.config.tcp_first_ms, FD_C_tcp_closed_idle))

@@ -8,6 +8,7 @@ from fastdns.worker._tcp_table cimport connection_t
 
 cdef enum:
     READ_BUFFER = 66 * 1024      # octets; the largest message with its prefix and some more fit
+    POOL_MIN = 16 * 1024         # octets without which the pool is no use
     # octets read in one event, so that one connection's queries (some 100 of 40 octets, as many
     # as a UDP batch) don't hold up everybody else; epoll reports the rest again
     READ_CHUNK = 4096

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns import _segments
+from fastdns._testing.tcp import REGION_PART_MIN
 from fastdns.control.budget import MEMORY_MAX, MEMORY_MIN, RCVBUF_MAX, RCVBUF_MIN, make_plan, split
 from fastdns.control.cgroup import MemoryLimit
 from fastdns.control.model import MIB
@@ -54,7 +55,7 @@ def test_what_is_allocated_never_exceeds_the_budget(memory: int, workers: int) -
     assert geometry.answers >= 2 * 77888  # the largest answer record fits wherever the ring stands
     assert geometry.pending >= 256
     assert geometry.clients == 2 * geometry.pending
-    assert geometry.tcp >= 64 * 1024
+    assert geometry.tcp >= REGION_PART_MIN  # with less a worker's TCP doesn't start
 
 
 @pytest.mark.parametrize("workers", [1, 2])

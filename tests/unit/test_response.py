@@ -303,6 +303,25 @@ class TestHostile:
         assert len(message([first])) == 0x2F
         assert parse(message([first, b"\xc0\x2d" + A[2:]])).rc == MALFORMED
 
+    def test_names_made_of_a_ttl(self) -> None:
+        # A TTL of 01 78 00 00 spells the name "x", until a second has passed.
+        spelled = record(POINTER, 16, b"text", ttl=0x01780000)
+        at = struct.pack("!H", 0xC000 | (33 + 2 + 4))
+        assert parse(message([spelled, at + A[2:]])).rc == MALFORMED
+        assert parse(message([spelled, record(POINTER, 5, at)])).rc == MALFORMED
+        into = record(POINTER, 16, b"\1y" + at)
+        assert parse(message([spelled, into, struct.pack("!H", 0xC000 | (33 + 16 + 12)) + A[2:]])).rc == MALFORMED
+        # Names in rdata that is opaque to us, and a name in the rdata of a known type, may be aimed at.
+        signed = record(POINTER, 46, bytes(18) + labels(b"x") + b"sig")
+        assert parse(message([signed, struct.pack("!H", 0xC000 | (33 + 12 + 18)) + A[2:]])).rc == OK
+
+    def test_an_owner_made_of_its_own_ttl(self) -> None:
+        # The question's class 00 01 begins a label of one octet that runs into the record.
+        name = labels(b"a")
+        msg = header(flags=RESPONSE, an=1) + question(name)
+        msg += b"\xc0\x12\0\5\0\1" + bytes.fromhex("12358180 000100010000000001610000030000000000c00c")
+        assert parse(msg).rc == MALFORMED
+
     def test_name_of_256_octets_by_pointer(self) -> None:
         long = labels(b"a" * 63, b"b" * 63, b"c" * 63, b"d" * 60)  # 254 octets
         good = message([POINTER + A[2:]], name=long)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keeper's table of children with a clock and heartbeats of the test's own."""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from fastdns._segments cimport map_segment
+from fastdns._shm cimport fd_board_t
+from fastdns.keeper._children cimport (
+    CHILD_DEAD,
+    CHILD_IDLE,
+    CHILD_KILLED,
+    CHILD_RUNNING,
+    CHILD_WAITING,
+    child_died,
+    child_killed,
+    child_not_started,
+    child_reaped,
+    child_started,
+    children_add,
+    children_init,
+    children_t,
+    children_tick,
+)
+
+_STATES = {
+    CHILD_IDLE: "idle",
+    CHILD_WAITING: "waiting",
+    CHILD_RUNNING: "running",
+    CHILD_KILLED: "killed",
+    CHILD_DEAD: "dead",
+}
+
+
+cdef class Table:
+    """Control, the coordinator and some workers, all waiting for their start."""
+
+    cdef children_t children
+    cdef uint64_t beats[18]
+
+    def __cinit__(self, int workers, int board=-1):
+        cdef uint64_t size = 0
+        cdef int slot
+        memset(self.beats, 0, sizeof(self.beats))
+        children_init(&self.children)
+        children_add(&self.children, workers)
+        for slot in range(1, 2 + workers):
+            self.children.table[slot].heartbeat = &self.beats[slot]
+        if board >= 0:
+            self.children.board = <fd_board_t *>map_segment(board, True, &size)
+
+    def start(self, int slot, int pid, uint64_t now_ms):
+        child_started(&self.children, slot, pid, now_ms)
+
+    def fail(self, int slot, int error, uint64_t now_ms):
+        child_not_started(&self.children, slot, error, now_ms)
+
+    def die(self, int slot, int status, uint64_t now_ms, bint again=True):
+        child_died(&self.children, slot, status, again, now_ms)
+
+    def reap(self, int slot):
+        child_reaped(&self.children, slot)
+
+    def kill(self, int slot):
+        child_killed(&self.children, slot, True)
+
+    def beat(self, *slots):
+        for slot in slots:
+            if slot == 0:
+                self.children.control_beats += 1
+            else:
+                self.beats[<int>slot] += 1
+
+    def tick(self, bint late=False) -> int:
+        return children_tick(&self.children, late)
+
+    def state(self, int slot) -> str:
+        return _STATES[self.children.table[slot].state]
+
+    def due_ms(self, int slot) -> int:
+        return self.children.table[slot].due_ms
+
+    @property
+    def away(self) -> int:
+        return self.children.away

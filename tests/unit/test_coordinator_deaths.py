@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The coordinator's beginning and end: restarts, what was in hand, quarantine, the stop word."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from fastdns import _segments
+from fastdns.coordinator.process import main, readable
+from tests.coordtools import (
+    ANSWER,
+    EDE_OTHER,
+    FAILURE,
+    Asked,
+    Reply,
+    Upstream,
+    World,
+    address,
+    silence,
+    wire,
+    world,
+)
+
+
+def test_generations_grow() -> None:
+    with Upstream() as up, world(up) as w:
+        first = w.post.generation
+        assert w.side[0].coordinator_generation == w.side[1].coordinator_generation == first
+        w.kill()
+        w.post.starts = 0  # a keeper that lost its count
+        w.start()
+        assert w.post.generation > first
+        assert w.side[0].coordinator_generation == w.post.generation
+        assert w.post.serving == 1
+
+
+def test_every_worker_is_rung_once_at_the_start() -> None:
+    with Upstream() as up, world(up) as w:
+        w.wait(lambda: rung(w.wakes[0]), "a ring")
+        w.wait(lambda: rung(w.wakes[1]), "a ring")
+
+
+def rung(wake: int) -> bool:
+    try:
+        return os.eventfd_read(wake) == 1
+    except BlockingIOError:
+        return False
+
+
+def test_a_question_outlives_a_coordinator() -> None:
+    with Upstream() as up, world(up) as w:
+        w.kill()
+        ticket = w.put("www.example.")
+        w.start()
+        assert w.take().ticket == ticket
+
+
+def test_entries_outlive_a_coordinator() -> None:
+    with Upstream() as up, world(up) as w:
+        for i in range(50):
+            w.ask(f"www{i}.example.")
+        w.kill()
+        w.start()
+        assert w.count("scan_kept") == 50
+        assert w.count("scan_dropped") == 0
+
+
+def test_nothing_is_in_hand_when_nothing_happens() -> None:
+    with Upstream() as up, world(up) as w:
+        w.ask("www.example.")
+        w.wait(lambda: w.post.in_hand == 0, "empty hands")
+        w.kill()
+        w.start()
+        assert w.post.suspect == 0
+        assert w.post.quarantine() == []
+
+
+def die_with(w: World, name: str) -> int:
+    """What stands in the post after a death with this question in hand."""
+    if w.pid:
+        w.kill()
+    key_hash = w.side[1].put(0, wire(name), 1)
+    w.post.note(key_hash, wire(name))
+    return key_hash
+
+
+def test_one_death_costs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with Upstream() as up, world(up) as w:
+        key_hash = die_with(w, "poison.example.")
+        w.start()
+        assert w.take(1).kind == ANSWER
+        w.wait(lambda: w.post.suspect == 0, "the suspect's acquittal")
+        assert key_hash not in dict(w.post.quarantine())
+    assert "706f69736f6e" in capfd.readouterr().err  # its bytes
+
+
+def test_two_deaths_put_a_key_into_quarantine(capfd: pytest.CaptureFixture[str]) -> None:
+    with Upstream(silence) as up, world(up) as w:
+        key_hash = die_with(w, "poison.example.")
+        w.start()
+        assert w.post.suspect == key_hash
+        assert die_with(w, "poison.example.") == key_hash
+        w.start()
+        record = w.take(1)
+        assert (record.kind, record.ede) == (FAILURE, EDE_OTHER)
+        until = dict(w.post.quarantine())[key_hash]
+        assert 55_000 < until - _segments.now_ms() <= 60_000
+        assert w.count("quarantined") >= 1
+        assert w.count("poisoned") == 1
+        assert w.post.suspect == 0
+        up.play = address
+        w.ask("other.example.")
+        assert w.ask_failing("poison.example.") == EDE_OTHER
+        # It outlives the next coordinator too.
+        w.kill()
+        w.start()
+        assert w.ask_failing("poison.example.") == EDE_OTHER
+    assert "refused for 60 s" in capfd.readouterr().err
+
+
+def test_another_question_is_another_suspect() -> None:
+    with Upstream(silence) as up, world(up) as w:
+        die_with(w, "one.example.")
+        w.start()
+        second = die_with(w, "two.example.")
+        w.start()
+        assert w.post.suspect == second
+        assert w.post.quarantine() == []
+
+
+def test_more_poison_than_places() -> None:
+    with Upstream(silence) as up, world(up) as w:
+        for i in range(18):
+            die_with(w, f"poison{i}.example.")
+            w.start()
+            last = die_with(w, f"poison{i}.example.")
+            w.start()
+        assert len(w.post.quarantine()) == 16
+        assert last in dict(w.post.quarantine())
+
+
+def test_killed_at_any_instruction_every_question_is_answered() -> None:
+    with Upstream() as up, world(up, region={"answers": 1 << 20}) as w:
+        for life in range(15):
+            tickets = {w.put(f"l{life}-{i}.example."): f"l{life}-{i}.example." for i in range(60)}
+            time.sleep(0.0005 * life)
+            w.kill()
+            found: set[int] = set()
+            while (record := w.side[0].next()) is not None:
+                found.add(record.ticket)
+            w.start()
+            # What the dead one had taken and not answered a worker puts again when it sees the generation.
+            for ticket, name in tickets.items():
+                if ticket not in found:
+                    assert w.side[0].put(ticket, wire(name), 1)
+            while found != set(tickets):
+                record = w.take()
+                assert record.kind == ANSWER
+                assert record.ticket in tickets
+                found.add(record.ticket)
+            while w.side[0].next() is not None:
+                pass
+            w.wait(lambda: w.post.inflight == 0 and not w.side[0].questions_waiting, "an idle coordinator")
+            while w.side[0].next() is not None:
+                pass
+
+
+# ---------------------------------------------------------------------------------- stop ----
+
+
+def test_stops_at_once_when_nothing_is_in_flight() -> None:
+    with Upstream() as up, world(up) as w:
+        w.ask("www.example.")
+        begin = time.monotonic()
+        w.stop()
+        assert time.monotonic() - begin < 0.5
+        assert w.post.serving == 0
+
+
+def test_stop_waits_for_what_is_in_flight() -> None:
+    gate = threading.Event()
+
+    def play(asked: Asked) -> Reply:
+        gate.wait(10)
+        return address(asked)
+
+    with Upstream(play) as up, world(up, retry_floor_ms=5000) as w:
+        ticket = w.put("www.example.")
+        w.wait(lambda: w.post.inflight == 1, "a question in flight")
+        w.post.stop = 1
+        time.sleep(0.3)
+        assert w.alive()
+        gate.set()
+        assert w.take().ticket == ticket
+        assert w.reap() == 0
+
+
+def test_stop_waits_no_longer_than_five_seconds() -> None:
+    with Upstream(silence) as up, world(up, question_deadline_ms=60_000) as w:
+        w.put("www.example.")
+        w.wait(lambda: w.post.inflight == 1, "a question in flight")
+        begin = time.monotonic()
+        w.stop(timeout=8)
+        assert 4.5 < time.monotonic() - begin < 6.5
+
+
+# ---------------------------------------------------------------------------- bad starts ----
+
+
+@pytest.mark.parametrize("part", ["config", "cache", "post_fd", "regions"])
+def test_a_damaged_segment_is_refused(part: str) -> None:
+    with World([(53, 0)]) as w:
+        w.kill()
+        fd = w.regions[1] if part == "regions" else getattr(w, part)
+        os.pwrite(fd, b"X", 0)
+        w.post.starts += 1
+        w.pid = os.fork()
+        if w.pid == 0:
+            os.close(2)
+            main(w.handles())
+        assert os.waitstatus_to_exitcode(w.reap()) == 1
+
+
+def test_names_in_log_lines() -> None:
+    assert readable(wire("www.example.")) == "www.example."
+    assert readable(b"\0") == "."
+    assert readable(b"") == "."
+    assert "\n" not in readable(b"\x03a\nb\0")
+    assert "\x1b" not in readable(b"\x03\x1b[m\0")
+    assert readable(b"\x3fshort") == "."
+
+
+@pytest.mark.parametrize("name", ["crash.fastdns.", "deep.hang.fastdns."])
+def test_a_release_has_no_question_that_kills(name: str) -> None:
+    with Upstream() as up, world(up) as w:
+        w.ask("x." + name)
+        assert w.alive()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keeper itself, with stand-ins for its children: what it survives, and what it leaves behind."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdns import protocol
+from fastdns.protocol import Geometry, Kind, Message
+
+ROOT = Path(__file__).parents[2]
+
+
+def play(scenario: str) -> tuple[list[dict[str, Any]], int, list[str]]:
+    """Run a scenario of keeper_stand_in. What it reported, its exit code, its log."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.unit.keeper_stand_in", scenario],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    return reports, done.returncode, done.stderr.splitlines()
+
+
+def test_many_deaths_leave_nothing_behind() -> None:
+    reports, code, _ = play("many_deaths")
+    assert code == 0
+    (facts,) = reports
+    assert facts["descriptors"] == facts["zombies"] == facts["known"] == 0
+    assert facts["grown_kib"] < 512
+
+
+def test_forks_that_fail_leave_nothing_open_and_are_tried_again() -> None:
+    reports, code, log = play("failing_forks")
+    assert reports == [{"descriptors": 0}]
+    assert code == 2  # what the control that was forked at last left with
+    assert sum("fork failed" in line for line in log) == 5
+
+
+def test_requests_that_make_no_sense_are_refused_one_by_one() -> None:
+    reports, code, log = play("hostile_messages")
+    assert code == 0
+    first, last = reports
+    assert len(first["refused"]) == 15
+    assert first["held"] == 5  # config, board, post, two regions
+    assert last == {"code": 0, "leaked": 0}
+    assert sum("a request was refused" in line for line in log) == 15
+
+
+def test_a_control_that_dies_in_its_set_up_begins_anew() -> None:
+    reports, code, log = play("died_in_set_up")
+    assert code == 2
+    assert reports == [{"lives": 3, "leaked": 0}]
+    assert sum("control (pid" in line and "killed by signal 9" in line for line in log) == 2
+
+
+def test_orphans_are_reaped() -> None:
+    reports, code, _ = play("orphans")
+    assert code == 0
+    assert reports == [{"zombies_of_keeper": 0}]
+
+
+def test_messages_arrive_as_they_were_sent() -> None:
+    geometry = Geometry(2, 8 << 20, 65536, 262144, 4096, 8192, 524288)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        protocol.send(near, Message(Kind.ALLOCATE, geometry.words()))
+        protocol.send(near, Message(Kind.LISTENER, (3,), (near.fileno(), far.fileno())))
+        message = protocol.receive(far)
+        assert message is not None
+        assert message.kind == Kind.ALLOCATE
+        assert Geometry.of(message.words) == geometry
+        message = protocol.receive(far)
+        assert message is not None
+        assert (message.kind, message.words[0], len(message.descriptors)) == (Kind.LISTENER, 3, 2)
+        protocol.close_all(message.descriptors)
+        near.close()
+        assert protocol.receive(far) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 7, b"\0" * protocol.MESSAGE_LEN, b"\0" * 500])
+def test_what_is_no_message_closes_what_came_with_it(data: bytes) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far:
+        before = set(Path("/proc/self/fd").iterdir())
+        socket.send_fds(near, [data], [near.fileno()] * 3)
+        with pytest.raises(ValueError):
+            protocol.receive(far)
+        assert set(Path("/proc/self/fd").iterdir()) == before
