@@ -59,6 +59,8 @@ from fastdns.coordinator._inflight cimport (
 )
 from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc
 from fastdns.coordinator._state cimport (
+    ASK_NOWHERE,
+    ASK_OK,
     CHANNEL_BROKEN,
     FLIGHT_BROKEN,
     FLIGHT_NO_EDNS,
@@ -69,10 +71,10 @@ from fastdns.coordinator._state cimport (
     NONE,
     TCP_SLOT,
     UPSTREAM_CHANNELS,
+    ask_rc,
     coordinator_t,
     flight_t,
     question_t,
-    upstream_t,
 )
 from fastdns.coordinator._store cimport store_put
 from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
@@ -167,17 +169,32 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
 # --- asked ---
 
 
+cdef inline bint over_tcp(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    return c.upstreams[flight.upstream].config.force_tcp or flight.state & FLIGHT_TCP
+
+
 cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
-    # Put the flight's question to its upstream and set its timer. What could not be put (no
-    # socket, a full buffer) is tried again after the shortest silence.
+    # Put the flight's question to its upstream, or to the next one to which there is a way, and set
+    # its timer. What could not be put now (no socket, a full buffer) is tried again after the
+    # shortest silence. The flight may be gone afterwards: no upstream could be reached.
     cdef flight_t *flight = &c.flights[index]
-    cdef upstream_t *upstream = &c.upstreams[flight.upstream]
     cdef uint32_t wait_ms = c.config.retry_floor_ms
-    if upstream.config.force_tcp or flight.state & FLIGHT_TCP:
-        if tcp_ask(c, index):
-            wait_ms = TCP_WAIT_MS
-    elif udp_ask(c, index):
-        wait_ms = upstream_wait_ms(upstream, c.config.retry_floor_ms)
+    cdef uint32_t other
+    cdef ask_rc rc
+    while True:
+        rc = tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)
+        if rc != ASK_NOWHERE:
+            break
+        flight.refused |= <uint16_t>(1 << flight.upstream)
+        other = upstream_next(c, flight)
+        if other == NONE:
+            fail(c, index, EDE_NETWORK_ERROR)
+            return
+        turn_to(c, index, other)
+    if rc == ASK_OK and over_tcp(c, flight):
+        wait_ms = TCP_WAIT_MS
+    elif rc == ASK_OK:
+        wait_ms = upstream_wait_ms(&c.upstreams[flight.upstream], c.config.retry_floor_ms)
     flight.wait_ms = min(max(wait_ms, 2 * flight.wait_ms), <uint32_t>WAIT_MAX_MS)
     timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
 
@@ -209,7 +226,7 @@ cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
         fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
         return
     flight.tries += 1
-    if c.upstreams[flight.upstream].config.force_tcp or flight.state & FLIGHT_TCP:
+    if over_tcp(c, flight):
         # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
         next_upstream = upstream_next(c, flight)
         if next_upstream == flight.upstream and flight.attempts != NONE:

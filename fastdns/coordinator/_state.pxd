@@ -48,6 +48,11 @@ cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
     CHANNEL_BROKEN = 2           # a TCP connection that stood was lost
 
+ctypedef enum ask_rc:            # what became of a question put to an upstream
+    ASK_OK = 0
+    ASK_LATER = 1                # no socket, no room: another time
+    ASK_NOWHERE = 2              # there is no way to that address, and nobody at it
+
 cdef enum:                       # tcp_t.state
     TCP_CLOSED = 0
     TCP_CONNECTING = 1

@@ -3,7 +3,7 @@
 # answers in any order (RFC 7766 s6.2.1.1, 7). nogil. Room for several a upstream is in channel_t.
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns.coordinator._state cimport coordinator_t
+from fastdns.coordinator._state cimport ask_rc, coordinator_t
 
 cdef enum:
     TCP_IDLE_MS = 10_000         # CoreDNS closes idle connections after 10 s as well
@@ -13,9 +13,8 @@ cdef enum:
 cdef bint tcp_open(coordinator_t *c) noexcept nogil
 cdef void tcp_close(coordinator_t *c) noexcept nogil
 
-# Put the flight's question on the connection to its upstream, which is opened if need be. False:
-# it can't be opened, or its buffer is full.
-cdef bint tcp_ask(coordinator_t *c, uint32_t flight) noexcept nogil
+# Put the flight's question on the connection to its upstream, which is opened if need be.
+cdef ask_rc tcp_ask(coordinator_t *c, uint32_t flight) noexcept nogil
 
 # Send what tcp_ask has put.
 cdef void tcp_flush(coordinator_t *c) noexcept nogil

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions to upstreams over TCP: after a truncated answer, and where `force_tcp` asks for it."""
 
-from libc.errno cimport EAGAIN, EINPROGRESS, EINTR, errno
+from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EINPROGRESS, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memmove, memset
@@ -40,6 +40,9 @@ from fastdns.coordinator._net cimport (
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
+    ASK_LATER,
+    ASK_NOWHERE,
+    ASK_OK,
     CHANNEL_BROKEN,
     CHANNEL_REFUSED,
     FLIGHT_NO_EDNS,
@@ -51,6 +54,7 @@ from fastdns.coordinator._state cimport (
     TCP_RX_ROOM,
     TCP_SLOT,
     TCP_TX_ROOM,
+    ask_rc,
     channel_t,
     coordinator_t,
     flight_t,
@@ -128,23 +132,27 @@ cdef void want_write(coordinator_t *c, uint32_t index, bint wanted) noexcept nog
     epoll_ctl(c.epoll, EPOLL_CTL_MOD, channel_of(c, index).fd, &event)
 
 
-cdef bint connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
+cdef ask_rc connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef upstream_t *upstream = &c.upstreams[index]
     cdef channel_t *channel = channel_of(c, index)
     cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
     cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
     cdef int on = 1
     cdef int queue = SEND_QUEUE
+    cdef bint out_of_ports
     cdef int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
-        return False
+        return ASK_NOWHERE if errno == EAFNOSUPPORT else ASK_LATER
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
     # Even a connection that stands at once is taken note of by its event: one way for all.
-    if ((connect(fd, address, octets) != 0 and errno != EINPROGRESS)
-            or watch(c.epoll, fd, EPOLLIN | EPOLLOUT, upstream.first_channel + TCP_SLOT) != 0):
+    if connect(fd, address, octets) != 0 and errno != EINPROGRESS:
+        out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
         close(fd)
-        return False
+        return ASK_LATER if out_of_ports else ASK_NOWHERE
+    if watch(c.epoll, fd, EPOLLIN | EPOLLOUT, upstream.first_channel + TCP_SLOT) != 0:
+        close(fd)
+        return ASK_LATER
     bump(c.counters, FD_C_upstream_tcp_connects, 1)
     channel.fd = fd
     channel.failed = 0
@@ -153,7 +161,7 @@ cdef bint connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
     upstream.tcp.state = TCP_CONNECTING
     upstream.tcp.wants_write = 1
     upstream.tcp.active_ms = c.now_ms
-    return True
+    return ASK_OK
 
 
 # --- asking ---
@@ -175,26 +183,30 @@ cdef bint make_room(coordinator_t *c, uint32_t index) noexcept nogil:
     return TCP_TX_ROOM - tcp.tx_end >= PREFIX + QUERY_ROOM
 
 
-cdef bint tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
+cdef ask_rc tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     cdef flight_t *flight = &c.flights[flight_index]
     cdef uint32_t index = flight.upstream
     cdef tcp_t *tcp = &c.upstreams[index].tcp
     cdef channel_t *channel = channel_of(c, index)
     cdef uint32_t number = c.upstreams[index].first_channel + TCP_SLOT
+    cdef ask_rc rc = ASK_OK
     cdef uint32_t octets, _tries
     cdef uint16_t id = 0
+    if tcp.state == TCP_CLOSED and not channel.failed:
+        rc = connection_start(c, index)
     # A failed channel's questions are not yet sorted out: a new connection would mix with them.
-    if (channel.failed or (tcp.state == TCP_CLOSED and not connection_start(c, index))
-            or not make_room(c, index)):
+    if rc == ASK_OK and (channel.failed or not make_room(c, index)):
+        rc = ASK_LATER
+    if rc != ASK_OK:
         bump(c.counters, FD_C_upstream_send_failed, 1)
-        return False
+        return rc
     for _tries in range(<uint32_t>ID_TRIES):
         id = random16(&c.random)
         if attempt_find(c, number, id) == NONE:
             break
     else:
         bump(c.counters, FD_C_upstream_send_failed, 1)
-        return False
+        return ASK_LATER
     if channel.attempts == NONE:
         tcp.active_ms = c.now_ms         # silence counts from here
     attempt_add(c, flight_index, number, id)
@@ -204,7 +216,7 @@ cdef bint tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     tcp.tx_end += PREFIX + octets
     channel.sent += 1
     bump(c.counters, FD_C_upstream_tcp, 1)
-    return True
+    return ASK_OK
 
 
 cdef void transmit(coordinator_t *c, uint32_t index) noexcept nogil:

@@ -2,7 +2,7 @@
 # _udp.pxd: questions to upstreams over UDP: pools of connected sockets, one batch a socket. nogil.
 from libc.stdint cimport uint32_t
 
-from fastdns.coordinator._state cimport coordinator_t
+from fastdns.coordinator._state cimport ask_rc, coordinator_t
 
 cdef enum:
     SOCKET_AGE_MS = 10_000       # a socket is replaced after this,
@@ -13,8 +13,8 @@ cdef bint udp_open(coordinator_t *c) noexcept nogil
 cdef void udp_close(coordinator_t *c) noexcept nogil
 
 # Put the flight's question into the batch to its upstream, on a socket chosen at random that is not
-# the one it was asked on last. A batch that is full goes out. False: no socket could be had.
-cdef bint udp_ask(coordinator_t *c, uint32_t flight) noexcept nogil
+# the one it was asked on last. A batch that is full goes out.
+cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight) noexcept nogil
 
 # Send all batches. Channels whose upstream is not there get `failed`.
 cdef void udp_flush(coordinator_t *c) noexcept nogil

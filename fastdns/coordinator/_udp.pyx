@@ -7,7 +7,7 @@ a forger has to guess both (RFC 5452 s9). Connected sockets take no datagram but
 and report that nobody is there.
 """
 
-from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
+from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -35,6 +35,9 @@ from fastdns.coordinator._net cimport (
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
+    ASK_LATER,
+    ASK_NOWHERE,
+    ASK_OK,
     BATCH,
     CHANNEL_REFUSED,
     FLIGHT_NO_EDNS,
@@ -42,6 +45,7 @@ from fastdns.coordinator._state cimport (
     POOL_SOCKETS,
     RX_ROOM,
     UPSTREAM_SOCKETS,
+    ask_rc,
     channel_t,
     coordinator_t,
     flight_t,
@@ -104,27 +108,32 @@ cdef void socket_close(channel_t *channel) noexcept nogil:
     channel.failed = 0
 
 
-cdef bint socket_open(coordinator_t *c, upstream_t *upstream, uint32_t index) noexcept nogil:
+cdef ask_rc socket_open(coordinator_t *c, upstream_t *upstream, uint32_t index) noexcept nogil:
     cdef channel_t *channel = &c.channels[index]
     cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
     cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
     cdef int size = SOCKET_BUFFER
+    cdef bint out_of_ports
     cdef int fd = socket(address.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
-        return False
+        return ASK_NOWHERE if errno == EAFNOSUPPORT else ASK_LATER
     # Without CAP_NET_ADMIN rmem_max is the most: fewer answers at once, the rest asked again.
     if setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0:
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size))
-    if connect(fd, address, octets) != 0 or watch(c.epoll, fd, EPOLLIN, index) != 0:
+    if connect(fd, address, octets) != 0:
+        out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
         close(fd)
-        return False
+        return ASK_LATER if out_of_ports else ASK_NOWHERE
+    if watch(c.epoll, fd, EPOLLIN, index) != 0:
+        close(fd)
+        return ASK_LATER
     channel.fd = fd
     channel.failed = 0
     channel.draining = 0
     channel.sent = 0
     channel.opened_ms = c.now_ms
     bump(c.counters, FD_C_upstream_sockets, 1)
-    return True
+    return ASK_OK
 
 
 cdef uint32_t free_channel(coordinator_t *c, upstream_t *upstream) noexcept nogil:
@@ -139,8 +148,10 @@ cdef bint worn(const coordinator_t *c, const channel_t *channel) noexcept nogil:
     return channel.sent >= SOCKET_QUESTIONS or c.now_ms - channel.opened_ms >= SOCKET_AGE_MS
 
 
-cdef uint32_t pool_channel(coordinator_t *c, upstream_t *upstream, uint32_t place) noexcept nogil:
-    # The socket at this place of the pool, opened or replaced as need be; NONE if there is none.
+cdef uint32_t pool_channel(coordinator_t *c, upstream_t *upstream, uint32_t place,
+                           ask_rc *rc) noexcept nogil:
+    # The socket at this place of the pool, opened or replaced as need be; NONE if there is none,
+    # and then `rc` says why.
     cdef uint32_t old = upstream.pool[place]
     cdef uint32_t fresh
     if old != NONE and not worn(c, &c.channels[old]):
@@ -149,7 +160,8 @@ cdef uint32_t pool_channel(coordinator_t *c, upstream_t *upstream, uint32_t plac
     if fresh == NONE:
         udp_tend(c)
         fresh = free_channel(c, upstream)
-    if fresh == NONE or not socket_open(c, upstream, fresh):
+    rc[0] = ASK_LATER if fresh == NONE else socket_open(c, upstream, fresh)
+    if rc[0] != ASK_OK:
         return old               # better an old port than no question
     if old != NONE:
         c.channels[old].draining = 1
@@ -157,17 +169,19 @@ cdef uint32_t pool_channel(coordinator_t *c, upstream_t *upstream, uint32_t plac
     return fresh
 
 
-cdef uint32_t choose_channel(coordinator_t *c, upstream_t *upstream, uint32_t avoid) noexcept nogil:
+cdef uint32_t choose_channel(coordinator_t *c, upstream_t *upstream, uint32_t avoid,
+                             ask_rc *rc) noexcept nogil:
     cdef uint32_t place = random16(&c.random)
     cdef uint32_t only = NONE
     cdef uint32_t i, index
     for i in range(<uint32_t>POOL_SOCKETS):
-        index = pool_channel(c, upstream, (place + i) & (POOL_SOCKETS - 1))
-        if index == NONE:
-            continue
-        if index != avoid:
+        index = pool_channel(c, upstream, (place + i) & (POOL_SOCKETS - 1), rc)
+        if index != NONE and index != avoid:
             return index
-        only = index
+        if index != NONE:
+            only = index
+        elif rc[0] == ASK_NOWHERE:
+            break
     return only
 
 
@@ -184,20 +198,21 @@ cdef void udp_tend(coordinator_t *c) noexcept nogil:
 # --- asking ---
 
 
-cdef bint udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
+cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     cdef flight_t *flight = &c.flights[flight_index]
     cdef upstream_t *upstream = &c.upstreams[flight.upstream]
     cdef udp_batch_t *batch = upstream.batch
     cdef uint32_t last = c.attempts[flight.attempts].channel if flight.attempts != NONE else <uint32_t>NONE
+    cdef ask_rc rc = ASK_OK
     cdef uint32_t channel, _tries
     cdef uint16_t id
     if batch.count and (batch.count == BATCH or batch.channel == last):
         batch_send(c, batch)
     if batch.count == 0:
-        channel = choose_channel(c, upstream, last)
+        channel = choose_channel(c, upstream, last, &rc)
         if channel == NONE:
             bump(c.counters, FD_C_upstream_send_failed, 1)
-            return False
+            return rc
         batch.channel = <uint16_t>channel
     for _tries in range(<uint32_t>ID_TRIES):
         id = random16(&c.random)
@@ -205,13 +220,13 @@ cdef bint udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
             break
     else:
         bump(c.counters, FD_C_upstream_send_failed, 1)
-        return False
+        return ASK_LATER
     attempt_add(c, flight_index, batch.channel, id)
     batch.vectors[batch.count].iov_len = write_query(
         &flight.question, flight_qname(c, flight), id, not flight.state & FLIGHT_NO_EDNS,
         batch.queries[batch.count])
     batch.count += 1
-    return True
+    return ASK_OK
 
 
 cdef void batch_send(coordinator_t *c, udp_batch_t *batch) noexcept nogil:

@@ -220,7 +220,7 @@ def test_a_lost_packet_costs_milliseconds_and_another_port() -> None:
             first, second = (a for a in up.asked if a.qname == f"lossy{i}.example.")
             assert first.wire[:2] != second.wire[:2]
             assert first.peer[1] != second.peer[1]
-            assert 0.015 < second.at - first.at < 0.5
+            assert second.at - first.at < 0.5
             ports.append(second.at - first.at)
         assert sorted(ports)[5] < 0.06
         assert w.count("upstream_retries") >= 10
@@ -273,8 +273,12 @@ def test_nobody_anywhere_fails_at_once() -> None:
 
 
 def test_no_route_fails_at_once() -> None:
-    with World([(53, 0)], address="fe80::1") as w:  # link-local without a scope: connect says EINVAL
-        assert w.ask_failing("www.example.") in (EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY)
+    # A link-local address without a scope: connect itself refuses.
+    for force_tcp in (0, 1):
+        with World([(53, force_tcp)] * 2, address="fe80::1") as w:
+            begin = time.monotonic()
+            assert w.ask_failing("www.example.") == EDE_NETWORK_ERROR
+            assert time.monotonic() - begin < 0.18
 
 
 def test_no_upstream_at_all() -> None:
