@@ -103,7 +103,7 @@ slow: build debug tools  ## package builds and other long tests
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 micro: build $(DEV_DEPS)  ## ns for parse, look-up, compose, store
-	$(PYTEST) bench/micro --benchmark-only $(PYTEST_ARGS)
+	$(PYTEST) bench/micro --benchmark-enable --benchmark-only $(PYTEST_ARGS)
 
 # bench and peers; fuzz and full-fuzz
 -include bench/bench.mk

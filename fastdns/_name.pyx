@@ -8,7 +8,7 @@ compiler folds into one unaligned load; no read goes past the length that the ca
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastdns._proto cimport HEADER_LEN, LABEL_MAX, NAME_MAX, POINTER_BITS
+from fastdns._proto cimport HEADER_LEN, LABEL_MAX, NAME_MAX, POINTER_BITS, POINTERS_MAX
 
 cdef extern from *:
     """
@@ -147,11 +147,12 @@ cdef uint32_t name_skip(const uint8_t *msg, uint32_t msg_len, uint32_t pos,
                         uint32_t *full_len) noexcept nogil:
     # A pointer leads to a "prior occurrence" (RFC 1035 s4.1.4): labels that begin and end below
     # the part of the name that it stands in. So the walk goes down through the message and can't
-    # meet a place twice (RFC 9267 s2), and labels are bounded by the 255 octets of a name.
+    # meet a place twice (RFC 9267 s2). Labels are bounded by the 255 octets of a name, pointers
+    # by a count.
     cdef uint32_t part = pos            # where the labels being read began
     cdef uint32_t octets = 0            # in place; 0 until a pointer or the root ends it
     cdef uint32_t start = pos
-    cdef uint32_t full = 0
+    cdef uint32_t full = 0, jumps = 0
     cdef uint32_t label, target
     while pos < msg_len:
         label = msg[pos]
@@ -167,7 +168,8 @@ cdef uint32_t name_skip(const uint8_t *msg, uint32_t msg_len, uint32_t pos,
         if label < <uint32_t>POINTER_BITS or msg_len - pos < 2:
             return 0                    # label types 01 and 10 (RFC 6891 s5), or half a pointer
         target = ((label & 0x3f) << 8) | msg[pos + 1]
-        if target >= part or target < <uint32_t>HEADER_LEN:
+        jumps += 1
+        if target >= part or target < <uint32_t>HEADER_LEN or jumps > <uint32_t>POINTERS_MAX:
             return 0
         if octets == 0:
             octets = pos + 2 - start

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import dns.flags
 import dns.message
 import dns.name
-import dns.rdatatype
+import dns.rdata
 from hypothesis import strategies as st
 
 OPT = 41
@@ -23,7 +23,7 @@ def _rotate(x: int, n: int) -> int:
 
 def siphash_words(words: list[int], key: bytes, rounds: int = 1, final_rounds: int = 3) -> int:
     """SipHash over whole words, the last of which holds the length in its top octet."""
-    k0, k1 = struct.unpack("<QQ", key)
+    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
     v0, v1 = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D
     v2, v3 = k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
 
@@ -59,6 +59,13 @@ def siphash(data: bytes, key: bytes, rounds: int = 1, final_rounds: int = 3) -> 
 
 
 # ----------------------------------------------------------------------- plain messages ----
+
+
+def octets_of(part: dns.name.Name | dns.rdata.Rdata) -> bytes:
+    """A name or rdata on the wire, not compressed."""
+    octets = part.to_wire()
+    assert octets is not None
+    return octets
 
 
 def labels(*parts: bytes) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seed corpus: real messages of every kind, one a file. ``python -m tests.fuzz.make_seeds [FOLDER]``.
+"""The seed corpus: real messages of every kind, one a file. ``python -m tests.fuzz.make_seeds [FOLDER]``.
 
 What fuzzing found worth keeping is added by ``make fuzz-merge``; nothing here removes a file.
 """
@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dns.edns
 import dns.flags
@@ -30,21 +31,27 @@ NAMES = [
 ]
 
 
+def ask(name: str, rdtype: str, **options: Any) -> dns.message.QueryMessage:
+    """A query whose ID is always the same, so that a seed keeps its file's name."""
+    return dns.message.make_query(name, rdtype, id=0x1234, **options)
+
+
 def queries() -> Iterator[bytes]:
     """Queries that are good, and some that nearly are."""
-    for name in NAMES:
+    for text in NAMES:
         for qtype in ("A", "SRV"):
-            yield dns.message.make_query(name, qtype).to_wire()
-            yield dns.message.make_query(name, qtype, want_dnssec=True, payload=4096).to_wire()
-    for options in (
+            yield ask(text, qtype).to_wire()
+            yield ask(text, qtype, want_dnssec=True, payload=4096).to_wire()
+    sets: list[list[dns.edns.Option]] = [
         [dns.edns.CookieOption(bytes(range(8)), b"")],
-        [dns.edns.ECSOption("192.0.2.0", 24), dns.edns.GenericOption(12, bytes(60))],
-    ):
-        yield dns.message.make_query(NAMES[0], "AAAA", use_edns=0, options=options).to_wire()
+        [dns.edns.ECSOption("192.0.2.0", 24), dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(60))],
+    ]
+    for options in sets:
+        yield ask(NAMES[0], "AAAA", use_edns=0, options=options).to_wire()
     name = labels(b"www", b"example", b"com")
     tsig = record(labels(b"key"), 250, bytes(30), ttl=0, rdclass=255)
-    for qtype in (0, 41, 249, 252, 255, 65535):
-        yield header() + question(name, qtype)
+    for number in (0, 41, 249, 252, 255, 65535):
+        yield header() + question(name, number)
     yield header(ar=2) + question(name) + opt() + tsig
     yield header(ar=2) + question(name) + tsig + opt(flags=0x8000)
     yield header(ar=2) + question(name) + opt() + opt()
@@ -60,10 +67,12 @@ def queries() -> Iterator[bytes]:
 def responses() -> Iterator[bytes]:
     """Responses: every type, every kind, compressed and not, and some that nearly are."""
     for rdtype, text in samples():
-        query = dns.message.make_query("www.example.com.", rdtype, use_edns=0)
+        query = ask("www.example.com.", rdtype, use_edns=0)
         line = f"IN {rdtype} {text}"
-        yield as_response(query, f"www.example.com. 300 {line}", additional=(f"x.example.com. 5 {line}",)).to_wire()
-    query = dns.message.make_query("www.example.com.", "A", use_edns=0)
+        yield as_response(
+            query, f"www.example.com. 300 {line}", additional=(f"x.example.com. 5 {line}",)
+        ).to_wire()
+    query = ask("www.example.com.", "A", use_edns=0)
     soa = "example.com. 300 IN SOA ns.example.com. admin.example.com. 1 2 3 4 60"
     cname = "www.example.com. 60 IN CNAME web.other.org."
     yield as_response(query, cname, "web.other.org. 30 IN A 10.0.0.1").to_wire()
@@ -75,7 +84,7 @@ def responses() -> Iterator[bytes]:
     service = "_http._tcp.web.default.svc.cluster.local."
     pods = [f"10-0-0-{i}.web.default.svc.cluster.local." for i in range(30)]
     srv = as_response(
-        dns.message.make_query(service, "SRV", use_edns=0),
+        ask(service, "SRV", use_edns=0),
         "\n".join(f"{service} 5 IN SRV 0 2 80 {pod}" for pod in pods),
         additional=tuple(f"{pod} 5 IN A 10.0.0.{i}" for i, pod in enumerate(pods)),
     )
@@ -86,7 +95,13 @@ def responses() -> Iterator[bytes]:
     sets = b"".join(record(b"\xc0\x0c", 2, b"\2n%d\xc0\x0c" % (i % 10)) for i in range(20))
     glue = b"".join(record(b"\2n%d\xc0\x0c" % (i // 4), 28, bytes(15) + b"%c" % i) for i in range(20))
     yield header(flags=RESPONSE, ns=20, ar=20) + question(name) + sets + glue
-    yield header(flags=RESPONSE, an=1, ar=3) + question(name) + record(name, 1, b"abcd") + opt() + 2 * record(name, 1, b"efgh")
+    yield (
+        header(flags=RESPONSE, an=1, ar=3)
+        + question(name)
+        + record(name, 1, b"abcd")
+        + opt()
+        + 2 * record(name, 1, b"efgh")
+    )
     for owner in (b"\xc0\x0c", b"\1a\xc0\x1f", b"\xc0\x1f", b"\xc0\x02", b"\x41a\0"):
         yield header(flags=RESPONSE, an=1) + question(labels(b"a")) + record(owner, 5, b"\1x" + owner)
 

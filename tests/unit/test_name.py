@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns._testing import wire
-from tests.wiretools import labels, siphash, siphash_words, wire_names
+from tests.wiretools import labels, octets_of, siphash, siphash_words, wire_names
 
 KEY = bytes(range(16))
 LONGEST = labels(b"a" * 63, b"b" * 63, b"c" * 63, b"d" * 61)  # 255 octets
@@ -224,6 +224,14 @@ class TestCompressed:
         msg, pos = at(LONGEST[64:], b"\1x" + LONGEST[:64] + b"\xc0\x0c")
         assert wire.name_skip(msg, pos)[0] == 0
 
+    @pytest.mark.parametrize(("jumps", "good"), [(1, True), (127, True), (128, False), (4000, False)])
+    def test_pointers_to_pointers(self, jumps: int, good: bool) -> None:
+        # The root at 12, a pointer to it at 13, and each further one aims at the one before.
+        chain = b"".join(struct.pack("!H", 0xC000 | max(12, 11 + 2 * i)) for i in range(jumps))
+        msg, _ = at(b"\0", chain)
+        in_place, full = wire.name_skip(msg, len(msg) - 2)
+        assert (in_place, full) == (2, 1) if good else in_place == 0
+
     def test_past_the_end(self) -> None:
         assert wire.name_skip(bytes(12), 12)[0] == 0
         assert wire.name_skip(bytes(12), 4000)[0] == 0
@@ -236,8 +244,8 @@ class TestCompressed:
         assert 1 <= full <= 255
         assert pos + in_place <= len(msg)
         expected, used = dns.name.from_wire(msg, pos)
-        assert wire.name_expand(msg, pos) == expected.to_wire()
-        assert (used, len(expected.to_wire())) == (in_place, full)
+        assert wire.name_expand(msg, pos) == octets_of(expected)
+        assert (used, len(octets_of(expected))) == (in_place, full)
 
     @given(st.binary(min_size=13, max_size=80), st.integers(12, 79))
     def test_stricter_than_dnspython_only_in_where_pointers_aim(self, msg: bytes, pos: int) -> None:

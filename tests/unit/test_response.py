@@ -19,6 +19,7 @@ from tests.wiretools import (
     header,
     labels,
     name_end,
+    octets_of,
     opt,
     option,
     question,
@@ -112,10 +113,10 @@ class TestMeasures:
         )
         plain = (
             12
-            + len(name.to_wire())
+            + len(octets_of(name))
             + 4
             + sum(
-                len(rrset.name.to_wire()) + 10 + len(rdata.to_wire())
+                len(octets_of(rrset.name)) + 10 + len(octets_of(rdata))
                 for section in (response.answer, response.authority, response.additional)
                 for rrset in section
                 for rdata in rrset
@@ -132,7 +133,7 @@ class TestMeasures:
         r = parse(msg)
         assert (r.rc, r.kind, r.min_ttl, len(r.ttl_off)) == (OK, ANSWER, 77, 1)
         [rrset] = response.answer
-        assert r.plain_len == r.records_off + len(NAME) + 10 + len(rrset[0].to_wire())
+        assert r.plain_len == r.records_off + len(NAME) + 10 + len(octets_of(rrset[0]))
         # Cut anywhere it is malformed.
         for n in range(12, len(msg)):
             assert parse(msg[:n]).rc == MALFORMED
@@ -310,7 +311,10 @@ class TestHostile:
         assert parse(message([spelled, at + A[2:]])).rc == MALFORMED
         assert parse(message([spelled, record(POINTER, 5, at)])).rc == MALFORMED
         into = record(POINTER, 16, b"\1y" + at)
-        assert parse(message([spelled, into, struct.pack("!H", 0xC000 | (33 + 16 + 12)) + A[2:]])).rc == MALFORMED
+        assert (
+            parse(message([spelled, into, struct.pack("!H", 0xC000 | (33 + 16 + 12)) + A[2:]])).rc
+            == MALFORMED
+        )
         # Names in rdata that is opaque to us, and a name in the rdata of a known type, may be aimed at.
         signed = record(POINTER, 46, bytes(18) + labels(b"x") + b"sig")
         assert parse(message([signed, struct.pack("!H", 0xC000 | (33 + 12 + 18)) + A[2:]])).rc == OK
