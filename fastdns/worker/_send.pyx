@@ -7,13 +7,12 @@ themselves; for a wildcard the received ancillary data is turned round (IP_PKTIN
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from fastdns._shm cimport (
     FD_BATCH,
     FD_CONTROL_BUFFER,
-    FD_RX_STRIDE,
     fd_local_t,
     iovec,
     mmsghdr,
@@ -48,26 +47,19 @@ from fastdns.worker._state cimport worker_t
 cdef enum:
     SEND_PATIENCE_MS = 1         # wait for a full send queue once this long, then count a loss
 
-# Replies to clients that had to wait, gathered until a batch is full or the round is over.
+# Replies to clients that had to wait, gathered until a batch is full or the round is over. They are
+# written into the batch's buffers: nothing received is in hand while answers are taken.
 cdef struct late_t:
     mmsghdr messages[FD_BATCH]
     iovec vectors[FD_BATCH]
     sockaddr_in6 peers[FD_BATCH]
     uint8_t control[FD_BATCH][FD_CONTROL_BUFFER]
-    uint8_t *buffers             # FD_BATCH * FD_RX_STRIDE octets
     uint32_t count
     uint32_t listener            # of all that are gathered
 
 
 cdef late_t *late_open() noexcept nogil:
-    cdef late_t *late = <late_t *>calloc(1, sizeof(late_t))
-    if late == NULL:
-        return NULL
-    late.buffers = <uint8_t *>calloc(FD_BATCH, FD_RX_STRIDE)
-    if late.buffers == NULL:
-        free(late)
-        return NULL
-    return late
+    return <late_t *>calloc(1, sizeof(late_t))
 
 
 # Make received ancillary data say "send from the address asked": the interface is left to
@@ -120,7 +112,7 @@ cdef uint8_t *late_room(worker_t *worker, uint32_t listener) noexcept nogil:
     if late.count == FD_BATCH or (late.count and late.listener != listener):
         late_flush(worker)
     late.listener = listener
-    return late.buffers + late.count * <uint32_t>FD_RX_STRIDE
+    return worker.batch.buffers[late.count]
 
 
 cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,
@@ -129,7 +121,7 @@ cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t
     cdef uint32_t i = late.count
     cdef msghdr *header = &late.messages[i].msg_hdr
     late.peers[i] = peer[0]
-    late.vectors[i].iov_base = late.buffers + i * <uint32_t>FD_RX_STRIDE
+    late.vectors[i].iov_base = worker.batch.buffers[i]
     late.vectors[i].iov_len = reply_len
     header.msg_name = &late.peers[i]
     header.msg_namelen = sizeof(sockaddr_in) if peer.sin6_family == AF_INET else sizeof(sockaddr_in6)
