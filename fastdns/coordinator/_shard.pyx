@@ -41,7 +41,7 @@ from fastdns.coordinator._space cimport (
 )
 
 cdef enum:
-    HAND_STEPS = 256             # most entries that the hand passes for one victim: some 10 us
+    HAND_STEPS = 1024            # most entries that the hand passes for one victim: some 20 us
     VICTIMS = 8                  # tries before entries in use are evicted for their place
     SMALL_UNITS = LARGE_OCTETS // FD_UNIT
 
