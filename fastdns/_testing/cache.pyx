@@ -6,7 +6,7 @@ import os
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._cache cimport (
     OPEN_OK,
@@ -163,6 +163,14 @@ cdef class Cache:
         assert off + count <= self.size
         return (<uint8_t *>self.base)[off:off + count]
 
+    @property
+    def total(self) -> int:
+        return self.size
+
+    def same(self, data: bytes) -> bool:
+        """Whether the whole segment holds these octets."""
+        return <uint64_t>len(data) == self.size and memcmp(self.base, <const uint8_t *>data, self.size) == 0
+
     def write(self, uint64_t off, data: bytes) -> None:
         """Write over the segment, as a wild pointer would."""
         assert off + len(data) <= self.size
@@ -272,8 +280,8 @@ cdef class Store:
         """What a worker does after a hit."""
         self.hits[<int>worker][<uint32_t>slot] += count
 
-    def put(self, entry: bytes, uint64_t now_ms) -> str:
-        cdef Buffer buffer = Buffer(entry)
+    def put(self, entry: bytes | Buffer, uint64_t now_ms) -> str:
+        cdef Buffer buffer = entry if isinstance(entry, Buffer) else Buffer(entry)
         return STORED[store_put(self.store, <const fd_entry_t *>buffer.octets, now_ms)]
 
     def find(self, key: bytes):
@@ -291,8 +299,8 @@ cdef class Store:
         assert entry != NULL
         return <uintptr_t>entry - <uintptr_t>self.cache.base
 
-    def stale_until(self, key: bytes, uint64_t until_ms) -> bool:
-        cdef Buffer buffer = Buffer(key)
+    def stale_until(self, key: bytes | Buffer, uint64_t until_ms) -> bool:
+        cdef Buffer buffer = key if isinstance(key, Buffer) else Buffer(key)
         return store_stale_until(self.store, <const fd_entry_t *>buffer.octets, until_ms)
 
     def sweep(self, uint64_t now_ms) -> int:
