@@ -84,7 +84,8 @@ def main(fd: int, scenario: str) -> None:
     before, operation = SCENARIOS[scenario]
     store = raw.Store(raw.Cache(fd, writable=True), 1, NOW)
     before(store)
-    ctypes.CDLL(None).ptrace(PTRACE_TRACEME, 0, None, None)
+    if ctypes.CDLL(None).ptrace(PTRACE_TRACEME, 0, None, None) != 0:
+        sys.exit("ptrace is refused")
     os.kill(os.getpid(), signal.SIGSTOP)
     operation(store)
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -140,6 +140,7 @@ def test_put_and_look_up(store: raw.Store, reader: raw.Cache) -> None:
     assert store.put(entry.pack(), NOW) == "ok"
     outcome, slot, header, qname, ttl_off, records = reader.lookup(entry.pack(), NOW)
     assert outcome == "hit"
+    assert slot is not None
     assert header == entry.but(slot_ref=slot % (reader.slots // 2)).header()
     assert (qname, tuple(ttl_off), records) == (entry.qname, entry.ttl_off, entry.records)
 
@@ -181,7 +182,9 @@ def test_no_more_offsets_than_a_reply_can_use(store: raw.Store, reader: raw.Cach
         stored_ms=NOW,
     )
     assert store.put(entry.pack(), NOW) == "ok"
-    assert store.find(entry.pack())[80:] == entry.pack()[80:]
+    found = store.find(entry.pack())
+    assert found is not None
+    assert found[80:] == entry.pack()[80:]
     for want in (0, 11, 22, 40, 500, 1232, 65_535):
         _, _, _, _, ttl_off, records = reader.lookup(entry.pack(), NOW, want)
         assert records == entry.records[:want]

@@ -442,7 +442,7 @@ def word(value: int, octets: int) -> bytes:
 
 
 # What is written over: of the slot (from its number in the bucket) or of the entry.
-SLOT_DAMAGE = {
+SLOT_DAMAGE: dict[str, list[tuple[str, int, int | None]]] = {
     "tag": [("tag", 2, 0x7777)],
     "off to the index": [("off", 2, 0)],
     "off to the last index unit": [("off", 2, 256 * 4 - 1)],
@@ -453,7 +453,7 @@ SLOT_DAMAGE = {
     "len one more": [("len", 2, None)],
     "len to behind the end": [("len", 2, 0xFFFF)],
 }
-ENTRY_DAMAGE = {
+ENTRY_DAMAGE: dict[str, tuple[int, bytes | None]] = {
     "key_hash, tag": (6, b"\x77\x77"),
     "key_hash, bucket": (2, None),
     "key_hash, shard": (0, None),
