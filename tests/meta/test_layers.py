@@ -35,6 +35,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_answer": {"_cache", "_name", "_proto", "_shm"},
     "_ring": {"_shm"},
     "child": {"_process"},
+    "snapshot": {"_segments", "_stats", "errors"},
 }
 
 # One part in two files.
@@ -63,7 +64,7 @@ OUTSIDE: Final[dict[str, set[str]]] = {
     "demo": {"_process", "control"},
     "commands": {
         "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "loadgen",
-        "worker",
+        "snapshot", "worker",
     },
     "__main__": {"cli"},
     "__init__": {"_version"},
