@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real fastdns server for a test: started as a subprocess, ready when it answers, stopped and looked after.
+
+    with serve(upstream=coredns.server) as server:
+        ask(server.endpoint, "nginx-svc.default.svc.cluster.local", "A")
+        os.kill(server.pid("worker", 0), signal.SIGKILL)
+        assert server.stats().child("worker", 0).restarts == 1
+
+Leaving the block stops the server and asserts what must hold after every test: exit code 0 within 5 s of SIGTERM, no process of it
+left, and, before that, no pending question, client place, question in flight or TCP connection that nobody waits for.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.peers.run import free_port, process_tree
+
+ROOT = Path(__file__).parents[2]
+FASTDNS = [sys.executable, "-P", "-m", "fastdns"]  # PYTHONPATH says which: this tree's, or the debug build's
+LOOPBACK = "127.0.0.1"
+START_S = 10.0  # on a machine that compiles something else; the benchmark of the start is test_limits.py's
+STOP_S = 5.0  # with questions pending
+IDLE_STOP_S = 2.0
+DRAIN_S = 6.0  # the longest that a client may wait is 4.5 s
+
+
+class ServerFailed(AssertionError):
+    """The server left, or didn't answer; the text has what it said."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A row of the keeper's board."""
+
+    role: str
+    index: int
+    state: str
+    pid: int
+    restarts: int
+    stuck: int
+    started_ms: int
+    died_ms: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """One `fastdns stats --json`."""
+
+    document: dict[str, Any]
+
+    @property
+    def children(self) -> list[Child]:
+        fields = Child.__dataclass_fields__
+        return [Child(**{name: row[name] for name in fields}) for row in self.document["children"]]
+
+    def child(self, role: str, index: int = 0) -> Child:
+        return next(child for child in self.children if (child.role, child.index) == (role, index))
+
+    def counter(self, name: str) -> int:
+        """A counter, summed over the processes that have it."""
+        return int(self.document["counters"][name])
+
+    def worker_counter(self, index: int, name: str) -> int:
+        return int(self.document["workers"][index]["counters"][name])
+
+    def in_use(self) -> dict[str, int]:
+        """Everything that must be 0 again once no client waits."""
+        used = {"inflight_used": int(self.document["coordinator"]["inflight_used"])}
+        for index, worker in enumerate(self.document["workers"]):
+            for name in ("pending_used", "clients_used", "tcp_connections"):
+                used[f"worker {index} {name}"] = int(worker[name])
+        return used
+
+
+class Server:
+    """A running server. `endpoint` is its first listener's address and port."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        endpoint: tuple[str, int],
+        output: Path,
+        environment: dict[str, str],
+    ) -> None:
+        self.process = process
+        self.endpoint = endpoint
+        self.started_at = time.monotonic()
+        self._output = output
+        self._environment = environment
+
+    def said(self) -> str:
+        """What it wrote to standard output and standard error so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def stats(self) -> Stats:
+        command = [*FASTDNS, "stats", "--json", "--pid", str(self.process.pid)]
+        answer = subprocess.run(command, capture_output=True, env=self._environment, timeout=10, check=False)
+        if answer.returncode != 0:
+            raise ServerFailed(
+                f"fastdns stats ended with {answer.returncode}: {answer.stderr.decode()}\n{self.said()}"
+            )
+        return Stats(json.loads(answer.stdout))
+
+    def pid(self, role: str, index: int = 0) -> int:
+        return self.stats().child(role, index).pid
+
+    def pids(self) -> list[int]:
+        """The keeper and all of its children, those of the moment."""
+        return process_tree(self.process.pid)
+
+    def wait_for(self, condition: Callable[[Stats], bool], what: str, timeout_s: float = 5.0) -> Stats:
+        """Ask for the stats until `condition` holds."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            stats = self.stats()
+            if condition(stats):
+                return stats
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"{what} didn't happen within {timeout_s} s; {json.dumps(stats.document)}\n{self.said()}"
+                )
+            time.sleep(0.01)
+
+    def assert_drained(self) -> None:
+        """Nobody waits any more, so nothing may be held for anybody."""
+        self.wait_for(lambda stats: not any(stats.in_use().values()), "everything in use given back", DRAIN_S)
+
+    def stop(self, with_signal: signal.Signals = signal.SIGTERM, timeout_s: float = STOP_S) -> float:
+        """Ask it to leave; seconds that it took. Asserts exit code 0 and that no process of it is left."""
+        family = [(pid, _started(pid)) for pid in self.pids()]
+        began = time.monotonic()
+        self.process.send_signal(with_signal)
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise ServerFailed(
+                f"still there {timeout_s} s after {with_signal.name}:\n{self.said()}"
+            ) from None
+        took = time.monotonic() - began
+        assert code == 0, f"exit code {code} after {with_signal.name}:\n{self.said()}"
+        strays = [pid for pid, started in family if started is not None and _started(pid) == started]
+        assert not strays, f"processes {strays} outlived the keeper:\n{self.said()}"
+        return took
+
+
+def endpoint_text(endpoint: tuple[str, int]) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@contextlib.contextmanager
+def serve(
+    upstream: tuple[str, int] | Sequence[tuple[str, int]],
+    *,
+    listen: Sequence[tuple[str, int]] | None = None,
+    workers: int = 2,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+    expect_drained: bool = True,
+) -> Iterator[Server]:
+    """Start `fastdns serve`, wait until its first listener answers, stop it at the end of the block.
+
+    The server may have been stopped inside the block; it is not looked after then. `environment` is all of the server's (fixture
+    debug_build), `wrapper` is put before its command line.
+    """
+    endpoints = list(listen) if listen is not None else [(LOOPBACK, free_port())]
+    upstreams = [upstream] if isinstance(upstream, tuple) else upstream
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        *wrapper,
+        *FASTDNS,
+        "serve",
+        "--workers",
+        str(workers),
+        *arguments,
+    ]
+    for endpoint in endpoints:
+        command += ["--listen", endpoint_text(endpoint)]
+    for address, port in upstreams:
+        command += ["--upstream", endpoint_text((address, port))]
+    variables = dict(environment) if environment is not None else {**os.environ, "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryDirectory(prefix="fastdns-test-") as scratch:
+        output = Path(scratch) / "output"
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=variables,
+                start_new_session=True,
+            )
+        server = Server(process, endpoints[0], output, variables)
+        try:
+            wait_until_answering(server)
+            yield server
+            if process.poll() is None:
+                if expect_drained:
+                    server.assert_drained()
+                server.stop()
+        finally:
+            # Only after a failure is anything left to kill: the keeper takes its children with it.
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def wait_until_answering(server: Server, timeout_s: float = START_S) -> None:
+    """Ask the first listener until anything comes back."""
+    address, port = server.endpoint
+    address = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise ServerFailed(f"left with {server.process.returncode} before it answered:\n{server.said()}")
+        if is_answering((address, port)):
+            return
+        time.sleep(0.005)
+    raise ServerFailed(f"no answer on {server.endpoint} within {timeout_s} s:\n{server.said()}")
+
+
+def is_answering(endpoint: tuple[str, int], timeout_s: float = 0.2) -> bool:
+    """Whether anything comes back for a question that needs no upstream: one of class CH, opcode STATUS."""
+    message_id = os.urandom(2)
+    query = message_id + b"\x10\x00\0\1\0\0\0\0\0\0" + b"\0\0\1\0\1"
+    sockaddr = socket.getaddrinfo(*endpoint, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(sockaddr[0], socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(sockaddr[4])
+            sock.send(query)
+            return sock.recv(512)[:2] == message_id
+        except OSError:
+            return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
+    return _started(pid) is not None
+
+
+def _started(pid: int) -> int | None:
+    """Start time of a living process in clock ticks, which with the pid names it for good; None: there is none, or a zombie."""
+    try:
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
