@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted upstream that counts: UDP and TCP on one loopback port, in a thread with an asyncio loop of its own.
+"""A scripted upstream that counts: UDP and TCP on one loopback port, in a thread with an asyncio loop.
 
     def script(question):
         if question.number == 1:
@@ -10,8 +10,8 @@
         ...
         assert len(upstream.questions) == 2
 
-The script is called once for each question that arrives and returns what goes back, in order; it is called in the loop's thread, one
-question at a time.
+The script is called once for each question that arrives and returns what goes back, in order; it is called in
+the loop's thread, one question at a time.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients for tests: each question is sent once, so an answer that comes is proof and one that doesn't is a failure.
+"""Clients for tests: each question is sent once, so an answer that doesn't come is a failure.
 
-`Client` asks with dnspython's messages over UDP or TCP, `assert_same` compares two servers' responses as resolvers see them.
+`Client` asks with dnspython's messages over UDP or TCP, `assert_same` compares two servers' responses as
+resolvers see them.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import dns.edns
 import dns.flags
@@ -36,14 +38,10 @@ class Variant:
         words += ["do"] * self.dnssec_ok + ["cd"] * self.checking_disabled + ["ad"] * self.authentic
         return "-".join(words)
 
-    def query(self, name: str | dns.name.Name, rdtype: str | int) -> dns.message.Message:
-        query = dns.message.make_query(
-            name,
-            rdtype,
-            use_edns=None if self.edns is None else 0,
-            payload=self.edns or 0,
-            want_dnssec=self.dnssec_ok,
-        )
+    def query(self, name: str | dns.name.Name, rdtype: str) -> dns.message.Message:
+        query = dns.message.make_query(name, rdtype)
+        if self.edns is not None:
+            query.use_edns(0, dns.flags.DO if self.dnssec_ok else 0, self.edns)
         if self.checking_disabled:
             query.flags |= dns.flags.CD
         if self.authentic:
@@ -66,12 +64,12 @@ class Client:
     ):
         self.endpoint = endpoint
         self._timeout_s = timeout_s
-        self._family, _, _, _, self._sockaddr = socket.getaddrinfo(*endpoint, type=socket.SOCK_DGRAM)[0]
-        self._udp = socket.socket(self._family, socket.SOCK_DGRAM)
+        family, _, _, _, sockaddr = socket.getaddrinfo(*endpoint, type=socket.SOCK_DGRAM)[0]
+        self._udp = socket.socket(family, socket.SOCK_DGRAM)
         self._udp.settimeout(timeout_s)
         if source is not None:
             self._udp.bind(source)
-        self._udp.connect(self._sockaddr)
+        self._udp.connect(sockaddr)
         self._tcp: socket.socket | None = None
 
     def close(self) -> None:
@@ -79,14 +77,14 @@ class Client:
         if self._tcp is not None:
             self._tcp.close()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def exchange(self, wire: bytes, tcp: bool = False) -> bytes:
-        """Send `wire` once; the response's octets. What answers another question is no answer and is passed over."""
+        """Send `wire` once; the response's octets. What has another ID is passed over."""
         if tcp:
             return self._exchange_tcp(wire)
         self._udp.send(wire)
@@ -105,7 +103,8 @@ class Client:
                 self._tcp.sendall(framed)
                 return receive_framed(self._tcp)
             except (ConnectionError, EOFError):
-                # A connection that had been idle may be closed by the server at any moment (RFC 7766 section 6.2.4).
+                # A connection that had been idle may be closed by the server at any moment (RFC 7766 section
+                # 6.2.4).
                 self._tcp.close()
                 self._tcp = None
                 if attempt == 2:
@@ -113,9 +112,9 @@ class Client:
         raise AssertionError
 
     def ask(
-        self, name: str | dns.name.Name, rdtype: str | int = "A", variant: Variant = UDP
+        self, name: str | dns.name.Name, rdtype: str = "A", variant: Variant = UDP
     ) -> dns.message.Message:
-        """The response, checked to be one to this query: ID, QR, and the question with the same letters' case."""
+        """The response, checked to be one to this query: ID, QR, the question octet for octet."""
         query = variant.query(name, rdtype)
         wire = query.to_wire()
         reply = self.exchange(wire, variant.tcp)
@@ -132,7 +131,7 @@ class Client:
         return response
 
     def ask_fully(
-        self, name: str | dns.name.Name, rdtype: str | int = "A", variant: Variant = UDP
+        self, name: str | dns.name.Name, rdtype: str = "A", variant: Variant = UDP
     ) -> dns.message.Message:
         """Like a resolver: once more over TCP when TC is set."""
         response = self.ask(name, rdtype, variant)
@@ -170,9 +169,10 @@ def _records(section: list[dns.rrset.RRset]) -> dict[tuple[str, int, int, bytes]
 
 
 def assert_same(ours: dns.message.Message, theirs: dns.message.Message, what: str) -> None:
-    """`ours` says what `theirs` says: rcode, AA, AD, and in each section the same records, each with at most the same TTL.
+    """`ours` says what `theirs` says: rcode, AA, AD, in each section the same records, no TTL higher.
 
-    RA isn't compared (an authoritative server has none), and the OPT is each server's own affair but for its presence and DO.
+    RA isn't compared (an authoritative server has none), and the OPT is each server's own affair but for its
+    presence and DO.
     """
     assert dns.rcode.to_text(ours.rcode()) == dns.rcode.to_text(theirs.rcode()), what
     for flag in (dns.flags.AA, dns.flags.AD, dns.flags.RD):
@@ -183,7 +183,8 @@ def assert_same(ours: dns.message.Message, theirs: dns.message.Message, what: st
         mine, reference = _records(getattr(ours, name)), _records(getattr(theirs, name))
         assert mine.keys() == reference.keys(), (
             f"{what}: {name}: {len(mine)} records, not {len(reference)};\n"
-            f"missing {sorted(reference.keys() - mine.keys())[:3]}\nadded {sorted(mine.keys() - reference.keys())[:3]}"
+            f"missing {sorted(reference.keys() - mine.keys())[:3]}\n"
+            f"added {sorted(mine.keys() - reference.keys())[:3]}"
         )
         aged = {key: (ttl, reference[key]) for key, ttl in mine.items() if ttl > reference[key]}
         assert not aged, f"{what}: {name}: TTLs that grew: {list(aged.items())[:3]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peers, and the server that tests share which leave no mark on it. A missing peer is a skip (tests/conftest.py)."""
+"""The peers, and the server that well-behaved tests share. A missing peer is a skip (tests/conftest.py)."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,8 +6,9 @@
         os.kill(server.pid("worker", 0), signal.SIGKILL)
         assert server.stats().child("worker", 0).restarts == 1
 
-Leaving the block stops the server and asserts what must hold after every test: exit code 0 within 5 s of SIGTERM, no process of it
-left, and, before that, no pending question, client place, question in flight or TCP connection that nobody waits for.
+Leaving the block stops the server and asserts what must hold after every test: exit code 0 within 5 s of
+SIGTERM, no process of it left, and, before that, no pending question, client place, question in flight or TCP
+connection that nobody waits for.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ IDLE_STOP_S = 2.0
 DRAIN_S = 6.0  # the longest that a client may wait is 4.5 s
 
 
-class ServerFailed(AssertionError):
+class ServerError(AssertionError):
     """The server left, or didn't answer; the text has what it said."""
 
 
@@ -107,7 +108,7 @@ class Server:
         command = [*FASTDNS, "stats", "--json", "--pid", str(self.process.pid)]
         answer = subprocess.run(command, capture_output=True, env=self._environment, timeout=10, check=False)
         if answer.returncode != 0:
-            raise ServerFailed(
+            raise ServerError(
                 f"fastdns stats ended with {answer.returncode}: {answer.stderr.decode()}\n{self.said()}"
             )
         return Stats(json.loads(answer.stdout))
@@ -127,7 +128,7 @@ class Server:
             if condition(stats):
                 return stats
             if time.monotonic() > deadline:
-                raise ServerFailed(
+                raise ServerError(
                     f"{what} didn't happen within {timeout_s} s; {json.dumps(stats.document)}\n{self.said()}"
                 )
             time.sleep(0.01)
@@ -144,9 +145,7 @@ class Server:
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise ServerFailed(
-                f"still there {timeout_s} s after {with_signal.name}:\n{self.said()}"
-            ) from None
+            raise ServerError(f"still there {timeout_s} s after {with_signal.name}:\n{self.said()}") from None
         took = time.monotonic() - began
         assert code == 0, f"exit code {code} after {with_signal.name}:\n{self.said()}"
         strays = [pid for pid, started in family if started is not None and _started(pid) == started]
@@ -172,8 +171,8 @@ def serve(
 ) -> Iterator[Server]:
     """Start `fastdns serve`, wait until its first listener answers, stop it at the end of the block.
 
-    The server may have been stopped inside the block; it is not looked after then. `environment` is all of the server's (fixture
-    debug_build), `wrapper` is put before its command line.
+    The server may have been stopped inside the block; it is not looked after then. `environment` is all of
+    the server's (fixture debug_build), `wrapper` is put before its command line.
     """
     endpoints = list(listen) if listen is not None else [(LOOPBACK, free_port())]
     upstreams = [upstream] if isinstance(upstream, tuple) else upstream
@@ -226,11 +225,11 @@ def wait_until_answering(server: Server, timeout_s: float = START_S) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
-            raise ServerFailed(f"left with {server.process.returncode} before it answered:\n{server.said()}")
+            raise ServerError(f"left with {server.process.returncode} before it answered:\n{server.said()}")
         if is_answering((address, port)):
             return
         time.sleep(0.005)
-    raise ServerFailed(f"no answer on {server.endpoint} within {timeout_s} s:\n{server.said()}")
+    raise ServerError(f"no answer on {server.endpoint} within {timeout_s} s:\n{server.said()}")
 
 
 def is_answering(endpoint: tuple[str, int], timeout_s: float = 0.2) -> bool:
@@ -254,7 +253,7 @@ def is_alive(pid: int) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """Start time of a living process in clock ticks, which with the pid names it for good; None: there is none, or a zombie."""
+    """Start time in clock ticks, which with the pid names a process for good; None: gone, or a zombie."""
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
