@@ -142,6 +142,10 @@ class MockUpstream:
             self.errors.append(error)
             return []
 
+    def send(self, wire: bytes, peer: tuple[str, int]) -> None:
+        """A datagram from this upstream's address that nobody asked it for."""
+        self._udp.sendto(wire, peer)
+
     async def run(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=self._udp)

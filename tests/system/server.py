@@ -75,6 +75,11 @@ class Stats:
     def worker_counter(self, index: int, name: str) -> int:
         return int(self.document["workers"][index]["counters"][name])
 
+    @property
+    def entries(self) -> int:
+        """Answers in the cache."""
+        return int(self.document["coordinator"]["entries"])
+
     def in_use(self) -> dict[str, int]:
         """Everything that must be 0 again once no client waits."""
         used = {"inflight_used": int(self.document["coordinator"]["inflight_used"])}
@@ -153,6 +158,27 @@ class Server:
         return took
 
 
+def refusal(
+    arguments: Sequence[str], wrapper: Sequence[str] = (), command: Sequence[str] = ("serve",)
+) -> tuple[int, str]:
+    """Exit code and all output of a `fastdns serve` that is expected to leave by itself."""
+    done = subprocess.run(
+        [*wrapper, *FASTDNS, *command, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=default_environment(),
+        timeout=START_S,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode()
+
+
+def default_environment() -> dict[str, str]:
+    """The tests' own, with this tree's fastdns."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
 def endpoint_text(endpoint: tuple[str, int]) -> str:
     address, port = endpoint
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -168,6 +194,7 @@ def serve(
     environment: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
     expect_drained: bool = True,
+    wait: bool = True,
 ) -> Iterator[Server]:
     """Start `fastdns serve`, wait until its first listener answers, stop it at the end of the block.
 
@@ -191,7 +218,7 @@ def serve(
         command += ["--listen", endpoint_text(endpoint)]
     for address, port in upstreams:
         command += ["--upstream", endpoint_text((address, port))]
-    variables = dict(environment) if environment is not None else {**os.environ, "PYTHONPATH": str(ROOT)}
+    variables = default_environment() if environment is None else dict(environment)
     with tempfile.TemporaryDirectory(prefix="fastdns-test-") as scratch:
         output = Path(scratch) / "output"
         with output.open("wb") as sink:
@@ -205,7 +232,8 @@ def serve(
             )
         server = Server(process, endpoints[0], output, variables)
         try:
-            wait_until_answering(server)
+            if wait:
+                wait_until_answering(server)
             yield server
             if process.poll() is None:
                 if expect_drained:

@@ -189,7 +189,7 @@ def test_thousand_addresses(server: Server, coredns: Peer) -> None:
 
 
 def test_upstream_that_truncates_over_tcp(server: Server, coredns: Peer) -> None:
-    """More than 64 KiB: what upstream had room for is handed on, with its TC, and not kept (RFC 2181 section 9)."""
+    """Over 64 KiB: what upstream had room for is handed on with its TC and not kept (RFC 2181 s9)."""
     name, rdtype = TOO_LARGE
     wire = TCP.query(name, rdtype).to_wire()
     with clients(server.endpoint, coredns.server) as (ours, theirs):
@@ -198,7 +198,8 @@ def test_upstream_that_truncates_over_tcp(server: Server, coredns: Peer) -> None
         before = server.stats().counter("hits")
         for _ in range(2):
             assert ours.ask(name, rdtype).flags & dns.flags.TC
-            response = dns.message.from_wire(ours.exchange(wire, tcp=True), raise_on_truncation=False)
+            octets = ours.exchange(wire, tcp=True)
+            response = dns.message.from_wire(octets, raise_on_truncation=False)
             assert_truncated_part(response, reference, name)
             assert sum(len(rrset) for rrset in response.answer) > 900
         assert server.stats().counter("hits") == before
