@@ -143,18 +143,28 @@ class MockUpstream:
             return []
 
     def send(self, wire: bytes, peer: tuple[str, int]) -> None:
-        """A datagram from this upstream's address that nobody asked it for."""
+        """A datagram from this upstream's address, asked for or not."""
         self._udp.sendto(wire, peer)
 
     async def run(self, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=self._udp)
         listener = await asyncio.start_server(self._serve_tcp, sock=self._tcp)
+        loop.add_reader(self._udp, self._receive_udp, loop)
         try:
             await stop.wait()
         finally:
-            transport.close()
+            loop.remove_reader(self._udp)
             listener.close()
+
+    def _receive_udp(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                wire, peer = self._udp.recvfrom(65535)
+                for reply in self.take(wire, peer[:2], False):
+                    if reply.delay_s:
+                        loop.call_later(reply.delay_s, self.send, reply.wire, peer)
+                    else:
+                        self.send(reply.wire, peer)
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks: set[asyncio.Task[None]] = set()
@@ -169,21 +179,6 @@ class MockUpstream:
         for task in list(tasks):
             task.cancel()
         writer.close()
-
-
-class _Udp(asyncio.DatagramProtocol):
-    def __init__(self, upstream: MockUpstream) -> None:
-        self._upstream = upstream
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        assert self._transport is not None
-        for reply in self._upstream.take(data, addr[:2], False):
-            asyncio.get_running_loop().call_later(reply.delay_s, self._transport.sendto, reply.wire, addr)
 
 
 async def _send_tcp(writer: asyncio.StreamWriter, reply: Reply) -> None:

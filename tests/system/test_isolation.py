@@ -4,8 +4,8 @@
 Production code has no hook to run a test's code inside a worker, so a probe takes a worker's place: a process
 with the same uid, gid, groups, capabilities and no_new_privs (compared with the worker's /proc/PID/status, line
 by line, before anything is tried) and with copies of the worker's own descriptors (pidfd_getfd). To the kernel,
-which alone decides here, they are the same: it knows a process by its credentials, its descriptors and its
-mappings, and the mappings of the real worker are checked from outside.
+which alone decides here, they are the same: it knows a process by its credentials, descriptors and mappings.
+The mappings of the real worker are checked from outside.
 """
 
 import ctypes
@@ -237,8 +237,8 @@ def try_process(name: str, pid: int) -> dict[str, str]:
 def main() -> None:
     worker, targets = int(sys.argv[1]), json.loads(sys.argv[2])
     held = become_worker(worker)
-    # A change of uid leaves a process undumpable, which closes even its own /proc/self/fd to it. A worker can undo
-    # that, and must be refused all the same.
+    # A change of uid leaves a process undumpable, which closes even its own /proc/self/fd to it. A worker can
+    # undo that, and must be refused all the same.
     checked(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
     outcome = try_memory(held["fastdns-cache"])
     for name, pid in targets.items():
