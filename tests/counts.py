@@ -11,6 +11,7 @@ from typing import Final
 
 # name: (bounded, full)
 COUNTS: Final = {
+    "chaos_seconds": (20, 300),  # of kills and stops at random
     "child_kills": (6, 60),  # of each role, under 20,000 queries/s
     "flood_packets": (200_000, 5_000_000),  # random packets at a running server
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
