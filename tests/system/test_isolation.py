@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a worker that has been taken over could do to the others: nothing.
 
-Production code has no hook to run a test's code inside a worker, so a probe takes a worker's place: a process
-with the same uid, gid, groups, capabilities and no_new_privs (compared with the worker's /proc/PID/status before
-anything is tried) and with copies of the worker's own descriptors (pidfd_getfd). To the kernel, which alone
-decides here, they are the same: it knows a process by its credentials, descriptors and mappings. The mappings of
-the real worker are checked from outside.
+Production code has no hook to run a test's code inside a worker, so a probe takes a worker's place: a
+process with the same uid, gid, groups, capabilities and no_new_privs (compared with the worker's
+/proc/PID/status before anything is tried) and with copies of the worker's own descriptors (pidfd_getfd). To
+the kernel, which alone decides here, they are the same: it knows a process by its credentials, descriptors
+and mappings. The mappings of the real worker are checked from outside.
 """
 
 import ctypes
