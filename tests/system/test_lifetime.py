@@ -2,6 +2,7 @@
 """Start, stop, and what it holds meanwhile: exit codes, ports, memory, idle wakes."""
 
 import contextlib
+import os
 import re
 import secrets
 import signal
@@ -236,6 +237,18 @@ def test_titles_and_no_zombies(coredns: Peer) -> None:
             assert any(role in title for title in titles), titles
         assert len(set(titles)) == len(titles) == 5, titles
         assert all(is_alive(pid) for pid in server.pids())
+
+
+def test_without_capabilities(coredns: Peer) -> None:
+    """Where nothing may be given up (no CAP_SETUID) everything runs as what we are, and is restarted."""
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with serve(coredns.server, wrapper=bare) as server, Client(server.endpoint) as client:
+        for role in ("worker", "coordinator"):
+            before = server.stats().child(role)
+            os.kill(before.pid, signal.SIGKILL)
+            server.wait_for(lambda stats, was=before: stats.child(was.role).restarts == 1, "a successor")
+            for variant in (UDP, TCP):
+                assert client.ask(NAME, "A", variant).rcode() == dns.rcode.NOERROR
 
 
 def test_stats_of_nobody() -> None:
