@@ -138,6 +138,23 @@ class Server:
                 )
             time.sleep(0.01)
 
+    def kill_child(self, role: str, index: int = 0) -> Child:
+        """SIGKILL a child; the board's row of its successor."""
+        before = self.stats().child(role, index)
+        os.kill(before.pid, signal.SIGKILL)
+        after = self.wait_for_successor(before)
+        assert after.restarts == before.restarts + 1
+        return after
+
+    def wait_for_successor(self, before: Child) -> Child:
+        """The board's row of the child that took the place of `before`."""
+        row = self.wait_for(
+            lambda stats: stats.child(before.role, before.index).restarts > before.restarts,
+            f"a successor of {before.role} {before.index}",
+        ).child(before.role, before.index)
+        assert row.pid != before.pid
+        return row
+
     def assert_drained(self) -> None:
         """Nobody waits any more, so nothing may be held for anybody."""
         self.wait_for(lambda stats: not any(stats.in_use().values()), "everything in use given back", DRAIN_S)

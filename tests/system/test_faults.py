@@ -20,7 +20,7 @@ from tests.counts import count
 from tests.peers import make_zone
 from tests.peers.run import Peer
 from tests.system.clients import Client
-from tests.system.server import Child, Server, is_alive, serve
+from tests.system.server import Server, is_alive, serve
 
 RATE = 20_000  # queries a second
 BACK_WITHIN_MS = 100
@@ -74,25 +74,6 @@ def assert_all_answered(result: LoadResult) -> None:
     assert result.refused == 0, result
 
 
-def kill_and_wait(server: Server, role: str, index: int) -> Child:
-    """Kill a child; its row of the board once the successor runs."""
-    before = server.stats().child(role, index)
-    os.kill(before.pid, signal.SIGKILL)
-    after = wait_for_successor(server, before)
-    assert after.restarts == before.restarts + 1
-    return after
-
-
-def wait_for_successor(server: Server, before: Child) -> Child:
-    """The row of the child that took the place of `before`."""
-    row = server.wait_for(
-        lambda stats: stats.child(before.role, before.index).restarts > before.restarts,
-        f"a successor of {before.role} {before.index}",
-    ).child(before.role, before.index)
-    assert row.pid != before.pid
-    return row
-
-
 def test_kill_each_role_in_turn_under_load(victim: Server) -> None:
     """SIGKILL of a worker, the coordinator, control, again and again at 20,000 queries/s: nothing is lost."""
     rounds = count("child_kills")
@@ -101,7 +82,7 @@ def test_kill_each_role_in_turn_under_load(victim: Server) -> None:
     gaps = []
     for number in range(rounds):
         for role, index in (("worker", number % 2), ("coordinator", 0), ("control", 0)):
-            child = kill_and_wait(victim, role, index)
+            child = victim.kill_child(role, index)
             gaps.append((role, child.started_ms - child.died_ms))
             time.sleep(KILL_PAUSE_S)
     result = finish(running, seconds)
@@ -124,7 +105,7 @@ def test_kill_one_role_under_load(victim: Server, role: str) -> None:
     running = load(victim, seconds)
     gaps = []
     for _ in range(rounds):
-        child = kill_and_wait(victim, role, 0)
+        child = victim.kill_child(role)
         gaps.append(child.started_ms - child.died_ms)
         time.sleep(1.1)
     result = finish(running, seconds)
@@ -140,7 +121,7 @@ def test_two_at_once(victim: Server) -> None:
         for role, index in (first, second):
             os.kill(stats.child(role, index).pid, signal.SIGKILL)
         for role, index in (first, second):
-            wait_for_successor(victim, stats.child(role, index))
+            victim.wait_for_successor(stats.child(role, index))
         time.sleep(1.2)
     assert_all_answered(finish(running, 6.0))
 
@@ -169,7 +150,7 @@ def test_stopped_child_is_replaced(victim: Server, role: str) -> None:
         os.kill(before.pid, signal.SIGSTOP)
         with Client(victim.endpoint) as client:
             assert client.ask("nginx-svc.default.svc.cluster.local").rcode() == dns.rcode.NOERROR
-        after = wait_for_successor(victim, before)
+        after = victim.wait_for_successor(before)
         assert 1.2 < time.monotonic() - began < REPLACED_WITHIN_S
         assert after.stuck == before.stuck + 1
         assert not is_alive(before.pid)
