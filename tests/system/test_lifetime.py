@@ -2,7 +2,6 @@
 """Start, stop, and what it holds meanwhile: exit codes, ports, memory, idle wakes."""
 
 import contextlib
-import os
 import re
 import secrets
 import signal
