@@ -4,7 +4,7 @@
     with serve(upstream=coredns.server) as server:
         ask(server.endpoint, "nginx-svc.default.svc.cluster.local", "A")
         os.kill(server.pid("worker", 0), signal.SIGKILL)
-        assert server.stats().child("worker", 0).restarts == 1
+        assert server.stats().restarts == {"worker 0": 1}
 
 Leaving the block stops the server and asserts what must hold after every test: exit code 0 within 5 s of
 SIGTERM, no process of it left, and, before that, no pending question, client place, question in flight or TCP
@@ -12,7 +12,6 @@ connection that nobody waits for.
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -23,8 +22,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fastdns import _stats
 from tests.peers.run import free_port, process_tree
 
 ROOT = Path(__file__).parents[2]
@@ -41,52 +40,41 @@ class ServerError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Child:
-    """A row of the keeper's board."""
-
-    role: str
-    index: int
-    state: str
-    pid: int
-    restarts: int
-    stuck: int
-    started_ms: int
-    died_ms: int
-
-
-@dataclass(frozen=True)
 class Stats:
-    """One `fastdns stats --json`."""
+    """A look at a server's shared memory; numbers in it may be a moment apart."""
 
-    document: dict[str, Any]
+    board: _stats.Board
+    coordinator: _stats.Post
+    workers: list[_stats.Region]
 
     @property
-    def children(self) -> list[Child]:
-        fields = Child.__dataclass_fields__
-        return [Child(**{name: row[name] for name in fields}) for row in self.document["children"]]
+    def children(self) -> list[_stats.Child]:
+        return self.board["children"]
 
-    def child(self, role: str, index: int = 0) -> Child:
-        return next(child for child in self.children if (child.role, child.index) == (role, index))
+    def child(self, role: str, index: int = 0) -> _stats.Child:
+        return next(child for child in self.children if (child["role"], child["index"]) == (role, index))
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """How often each child was started again, those that never were left out."""
+        return {f"{one['role']} {one['index']}": one["restarts"] for one in self.children if one["restarts"]}
 
     def counter(self, name: str) -> int:
         """A counter, summed over the processes that have it."""
-        return int(self.document["counters"][name])
+        blocks = (self.coordinator["counters"], *(worker["counters"] for worker in self.workers))
+        return sum(block[name] for block in blocks)
 
     def worker_counter(self, index: int, name: str) -> int:
-        return int(self.document["workers"][index]["counters"][name])
-
-    @property
-    def entries(self) -> int:
-        """Answers in the cache."""
-        return int(self.document["coordinator"]["entries"])
+        return self.workers[index]["counters"][name]
 
     def in_use(self) -> dict[str, int]:
         """Everything that must be 0 again once no client waits."""
-        used = {"inflight_used": int(self.document["coordinator"]["inflight_used"])}
-        for index, worker in enumerate(self.document["workers"]):
-            for name in ("pending_used", "clients_used", "tcp_connections"):
-                used[f"worker {index} {name}"] = int(worker[name])
-        return used
+        used = {"inflight": self.coordinator["inflight"]}
+        for worker in self.workers:
+            used[f"worker {worker['index']} pending"] = worker["pending"]
+            used[f"worker {worker['index']} clients"] = worker["clients"]
+            used[f"worker {worker['index']} TCP"] = worker["tcp_connections"]
+        return {what: count for what, count in used.items() if count}
 
 
 class Server:
@@ -110,16 +98,24 @@ class Server:
         return self._output.read_text(encoding="utf-8", errors="replace")
 
     def stats(self) -> Stats:
-        command = [*FASTDNS, "stats", "--json", "--pid", str(self.process.pid)]
-        answer = subprocess.run(command, capture_output=True, env=self._environment, timeout=10, check=False)
-        if answer.returncode != 0:
-            raise ServerError(
-                f"fastdns stats ended with {answer.returncode}: {answer.stderr.decode()}\n{self.said()}"
-            )
-        return Stats(json.loads(answer.stdout))
+        """The shared memory as it is now, by the keeper's descriptors."""
+        segments: dict[str, Path] = {}
+        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed since
+                name = str(link.readlink()).partition("memfd:fastdns-")[2].split()
+                if name:
+                    segments[name[0]] = link
+        try:
+            with contextlib.ExitStack() as stack:
+                fds = {name: stack.enter_context(link.open("rb")).fileno() for name, link in segments.items()}
+                board = _stats.read_board(fds["board"])
+                workers = [_stats.read_region(fds[f"worker-{index}"]) for index in range(board["workers"])]
+                return Stats(board, _stats.read_post(fds["coordinator"]), workers)
+        except (KeyError, OSError) as error:
+            raise ServerError(f"no stats: {error!r}; {sorted(segments)}\n{self.said()}") from error
 
     def pid(self, role: str, index: int = 0) -> int:
-        return self.stats().child(role, index).pid
+        return self.stats().child(role, index)["pid"]
 
     def pids(self) -> list[int]:
         """The keeper and all of its children, those of the moment."""
@@ -133,31 +129,29 @@ class Server:
             if condition(stats):
                 return stats
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{what} didn't happen within {timeout_s} s; {json.dumps(stats.document)}\n{self.said()}"
-                )
-            time.sleep(0.01)
+                raise ServerError(f"{what} didn't happen within {timeout_s} s: {stats}\n{self.said()}")
+            time.sleep(0.005)
 
-    def kill_child(self, role: str, index: int = 0) -> Child:
+    def kill_child(self, role: str, index: int = 0) -> _stats.Child:
         """SIGKILL a child; the board's row of its successor."""
         before = self.stats().child(role, index)
-        os.kill(before.pid, signal.SIGKILL)
+        os.kill(before["pid"], signal.SIGKILL)
         after = self.wait_for_successor(before)
-        assert after.restarts == before.restarts + 1
+        assert after["restarts"] == before["restarts"] + 1
         return after
 
-    def wait_for_successor(self, before: Child) -> Child:
+    def wait_for_successor(self, before: _stats.Child) -> _stats.Child:
         """The board's row of the child that took the place of `before`."""
+        role, index = before["role"], before["index"]
         row = self.wait_for(
-            lambda stats: stats.child(before.role, before.index).restarts > before.restarts,
-            f"a successor of {before.role} {before.index}",
-        ).child(before.role, before.index)
-        assert row.pid != before.pid
+            lambda stats: stats.child(role, index)["restarts"] > before["restarts"], f"another {role} {index}"
+        ).child(role, index)
+        assert row["pid"] != before["pid"]
         return row
 
     def assert_drained(self) -> None:
         """Nobody waits any more, so nothing may be held for anybody."""
-        self.wait_for(lambda stats: not any(stats.in_use().values()), "everything in use given back", DRAIN_S)
+        self.wait_for(lambda stats: not stats.in_use(), "everything in use given back", DRAIN_S)
 
     def stop(self, with_signal: signal.Signals = signal.SIGTERM, timeout_s: float = STOP_S) -> float:
         """Ask it to leave; seconds that it took. Asserts exit code 0 and that no process of it is left."""

@@ -55,8 +55,8 @@ def test_poisonous_question_is_quarantined(debug_server: Server, name: str, with
     assert response.rcode() == dns.rcode.SERVFAIL
     assert took < within_s
     assert [response.rcode() for response, _ in others] == [dns.rcode.NOERROR] * len(others)
-    stats = server.wait_for(lambda stats: stats.child("coordinator").restarts >= 2, "the second restart")
-    deaths = stats.child("coordinator").restarts
+    stats = server.wait_for(lambda stats: stats.child("coordinator")["restarts"] >= 2, "the second restart")
+    deaths = stats.child("coordinator")["restarts"]
     assert deaths == 2
     for number in range(20):
         response, took = ask(server, f"after-{number}.example.test")
@@ -67,9 +67,9 @@ def test_poisonous_question_is_quarantined(debug_server: Server, name: str, with
         assert response.rcode() == dns.rcode.SERVFAIL
         assert took < 1.0
     stats = server.stats()
-    assert stats.child("coordinator").restarts == deaths
+    assert stats.child("coordinator")["restarts"] == deaths
     assert stats.counter("quarantined") >= 1
-    assert all(stats.child("worker", index).restarts == 0 for index in (0, 1))
+    assert all(stats.child("worker", index)["restarts"] == 0 for index in (0, 1))
     assert name in server.said(), "the log says which question it was"
 
 
