@@ -104,7 +104,7 @@ def with_other_question(question: Question, *addresses: str) -> bytes:
     """The right ID, and a question and an answer for another name."""
     forged = dns.message.make_response(question.message, recursion_available=True)
     name = dns.name.from_text("forged.example.test")
-    forged.question[0].name = name
+    forged.question = [dns.rrset.RRset(name, question.message.question[0].rdclass, question.rdtype)]
     forged.answer.append(dns.rrset.from_text_list(name, 300, "IN", "A", list(addresses)))
     return forged.to_wire()
 

@@ -11,6 +11,8 @@ SIGTERM, no process of it left, and, before that, no pending question, client pl
 connection that nobody waits for.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
@@ -82,7 +84,7 @@ class Server:
 
     def __init__(
         self,
-        process: "subprocess.Popen[bytes]",
+        process: subprocess.Popen[bytes],
         endpoint: tuple[str, int],
         output: Path,
         environment: dict[str, str],

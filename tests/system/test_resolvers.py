@@ -35,6 +35,7 @@ COMPILERS = {
 }
 RESOLV_CONF = "nameserver 127.0.0.1\noptions ndots:1 timeout:3 attempts:1\n"
 HOST_NOT_FOUND, NO_DATA = 1, 4  # netdb.h
+MUSL_TYPES = 255  # its res_query doesn't make questions for types above
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,18 @@ def look_up(program: Path, lines: Sequence[str]) -> list[str]:
     return results
 
 
+def number_of(rdtype: str) -> int:
+    return int(dns.rdatatype.from_text(rdtype))
+
+
 def test_res_query(on_port_53: tuple[Server, Peer], library: tuple[str, Path]) -> None:
     """The sample through res_query: each response is CoreDNS's, whole or, in musl, truncated."""
     _, upstream = on_port_53
     libc, program = library
-    questions = [(name, rdtype) for name, rdtype in SAMPLE if "\\" not in name]
-    lines = [f"query {name} {int(dns.rdatatype.from_text(rdtype))}" for name, rdtype in questions]
+    questions = [
+        (name, rdtype) for name, rdtype in SAMPLE if libc == "glibc" or number_of(rdtype) <= MUSL_TYPES
+    ]
+    lines = [f"query {name} {number_of(rdtype)}" for name, rdtype in questions]
     truncated = 0
     with Client(upstream.server) as reference:
         for (name, rdtype), result in zip(questions, look_up(program, lines), strict=True):
@@ -90,6 +97,13 @@ def test_res_query(on_port_53: tuple[Server, Peer], library: tuple[str, Path]) -
             if not theirs.answer:
                 reason = NO_DATA if theirs.rcode() == dns.rcode.NOERROR else HOST_NOT_FOUND
                 assert (verdict, int(text)) == ("error", reason), what
+                continue
+            if libc == "musl" and result == f"error {NO_DATA}":
+                # Its way to say that not one record had room in 512 octets.
+                short = reference.ask(name, rdtype)
+                assert short.flags & dns.flags.TC, what
+                assert not short.answer, what
+                truncated += 1
                 continue
             assert verdict == "ok", f"{what}: {result}"
             ours = dns.message.from_wire(bytes.fromhex(text), raise_on_truncation=False)

@@ -87,14 +87,14 @@ def test_silence_is_asked_again_from_another_port() -> None:
 
 
 def test_next_upstream_is_asked() -> None:
-    """The first upstream is silent, the second answers."""
+    """The first upstream is silent: asked twice, then the second one, before a libc would ask again."""
     with mock_upstream(lambda _question: []) as silent:
         with mock_upstream(lambda question: [Reply(answer(question, RIGHT))]) as good:
             with serve([silent.server, good.server]) as server:
                 for number in range(10):
                     response, took = ask_timed(server, f"next-{number}.example.test")
                     assert addresses(response) == [RIGHT]
-                    assert took < 2 * LOST_PACKET_COSTS_S
+                    assert took < 1.0
         assert silent.questions
         assert good.questions
 
@@ -144,7 +144,10 @@ def test_what_is_not_the_answer_is_ignored(kind: str) -> None:
         }[kind]
 
     def script(question: Question) -> Sequence[Reply]:
-        return [Reply(forge(question)), Reply(forge(question)), Reply(answer(question, RIGHT), delay_s=0.005)]
+        right = Reply(answer(question, RIGHT), delay_s=0.005)
+        if question.name == "forged.example.test":
+            return [right]
+        return [Reply(forge(question)), Reply(forge(question)), right]
 
     with mock_upstream(script) as upstream, serve(upstream.server) as server:
         for number in range(10):
