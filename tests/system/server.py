@@ -247,6 +247,9 @@ def serve(
         try:
             if wait:
                 wait_until_answering(server)
+                server.wait_for(
+                    lambda stats: all(one["serving"] for one in stats.workers), "all workers at work"
+                )
             yield server
             if process.poll() is None:
                 if expect_drained:
