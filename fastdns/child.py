@@ -9,10 +9,10 @@ outlive it.
 import os
 import signal
 
-import multiprocess
 from setproctitle import setproctitle
 
 from fastdns._process import close_others, reset_signals, set_no_new_privs, set_parent_death_signal
+from fastdns.forking import multiprocess
 
 
 def begin(title: str, keep: set[int], uid: int, gid: int) -> None:

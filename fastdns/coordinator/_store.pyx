@@ -135,13 +135,22 @@ cdef void warm_up(const shard_t *shard) noexcept nogil:
         fd_load64(shard.base + off * FD_LINE)
 
 
+cdef bint holds_entries(const shard_t *shard) noexcept nogil:
+    cdef uint32_t slot
+    for slot in range(shard.slots):
+        if slot_used(shard, slot):
+            return True
+    return False
+
+
 cdef void scan_shard(store_t *store, uint32_t number, uint64_t now_ms) noexcept nogil:
     cdef shard_t *shard = &store.shards[number]
     cdef uint64_t *counters = store.post.counters
     cdef fd_bucket_t *bucket
     cdef uint32_t first, slot
     cdef uint32_t nth
-    warm_up(shard)
+    if holds_entries(shard):     # an empty one is not mapped for nothing: the pages count where they are mapped
+        warm_up(shard)
     for nth in range(store.cache.bucket_count):
         first = nth * FD_BUCKET_SLOTS
         bucket = slot_bucket(shard, first)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import multiprocess
 from setproctitle import setproctitle
 
 from fastdns import protocol
 from fastdns._process import become_subreaper
+from fastdns.forking import multiprocess
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._loop import FORK, JOIN, MESSAGE, Loop
 from fastdns.keeper.holdings import Holdings
