@@ -17,6 +17,7 @@ from tests.meta.sources import PACKAGE, imports, module_name, source_files
 ALLOWED: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
+    "forking": set(),
     "log": set(),
     "proto": set(),
     "protocol": set(),
@@ -34,7 +35,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_cache": {"_proto", "_segments", "_shm", "_stats"},
     "_answer": {"_cache", "_name", "_proto", "_shm"},
     "_ring": {"_shm"},
-    "child": {"_process"},
+    "child": {"_process", "forking"},
     "snapshot": {"_segments", "_stats", "errors"},
 }
 
@@ -43,7 +44,7 @@ SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
     "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress", "_cache",
-    "_answer", "_ring", "handles", "child",
+    "_answer", "_ring", "handles", "child", "forking",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's
@@ -51,7 +52,7 @@ _DATA_PLANE: Final = {
 ROLES: Final[dict[str, set[str]]] = {
     "worker": _DATA_PLANE - {"_response", "_compress"},
     "coordinator": _DATA_PLANE - {"_wire"},
-    "keeper": {"_process", "_segments", "_shm", "_sys", "handles", "log", "protocol"},
+    "keeper": {"_process", "_segments", "_shm", "_sys", "forking", "handles", "log", "protocol"},
     "control": {
         "_segments", "_shm", "_stats", "_version", "child", "errors", "handles", "log", "proto", "protocol",
     },
