@@ -491,9 +491,9 @@ typedef struct {
     uint32_t listener_count;
     uint32_t upstream_count;
     uint32_t tcp_connections;     /* a worker */
-    uint32_t tcp_first_ms;        /* the first query of a connection must come within this */
+    uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
     uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
-    uint32_t tcp_slow_ms;         /* a reply that is not read, a query that is not finished */
+    uint32_t tcp_slow_ms;         /* a reply of which nothing is read, a query that is not finished */
     uint32_t edns_max;            /* octets; the largest UDP reply */
     uint32_t client_deadline_ms;  /* SERVFAIL after this */
     uint32_t question_deadline_ms;/* the coordinator's, for all attempts of one question */
