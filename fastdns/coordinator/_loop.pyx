@@ -2,8 +2,8 @@
 """The coordinator's rounds.
 
 One round: what the kernel has for us (responses, connections), what time has brought, the
-workers' questions, then everything that these put goes out, batched. It sleeps only when a
-round did nothing, for 100 ms at most, and wakes each worker once a round at most.
+workers' questions, then everything that these put goes out, batched. It sleeps after a round
+with little to do, for 100 ms at most, and wakes each worker twice a round at most.
 """
 
 from libc.errno cimport EINTR, errno
@@ -52,6 +52,7 @@ cdef enum:
     TEND_MS = 100
     SWEEP_MS = 10                # between two pieces of the cache's upkeep
     STOP_MS = 5000               # for what is in flight when we are told to leave
+    BUSY = 8                     # questions or responses in a round: more are likely there by now
     WAKE_EVENT = 0xffffffff      # no channel has this number
 
 
@@ -103,24 +104,42 @@ cdef void announce(coordinator_t *c) noexcept nogil:
 # --- one round ---
 
 
-cdef void on_udp(coordinator_t *c, uint32_t channel) noexcept nogil:
+cdef uint32_t on_udp(coordinator_t *c, uint32_t channel) noexcept nogil:
     cdef uint32_t count = udp_receive(c, channel)
     cdef uint32_t i
     for i in range(count):
         exchange_response(c, channel, c.udp_rx.buffers[i], c.udp_rx.messages[i].msg_len,
                           c.udp_rx.messages[i].msg_hdr.msg_flags & MSG_TRUNC != 0)
+    return count
 
 
-cdef void on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexcept nogil:
+cdef uint32_t on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexcept nogil:
     cdef uint32_t upstream = channel // UPSTREAM_CHANNELS
     cdef uint32_t octets = 0
+    cdef uint32_t count = 0
     cdef const unsigned char *msg
     tcp_event(c, upstream, events)
     while True:                  # 5,461 times at most: what rx can hold of the smallest messages
         msg = tcp_message(c, upstream, &octets)
         if msg == NULL:
-            return
+            return count
         exchange_response(c, channel, msg, octets, False)
+        count += 1
+
+
+cdef uint32_t take_events(coordinator_t *c, const epoll_event *events, int count) noexcept nogil:
+    cdef uint32_t responses = 0
+    cdef uint32_t channel
+    cdef int i
+    for i in range(count):
+        channel = <uint32_t>events[i].data.u64
+        if channel == <uint32_t>WAKE_EVENT:
+            continue             # edge-triggered: it needs no read
+        if channel % UPSTREAM_CHANNELS == TCP_SLOT:
+            responses += on_tcp(c, channel, events[i].events)
+        else:
+            responses += on_udp(c, channel)
+    return responses
 
 
 cdef uint32_t take_questions(coordinator_t *c) noexcept nogil:
@@ -194,35 +213,28 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
     cdef uint64_t stop_ms = 0
     cdef uint64_t tend_ms = 0
     cdef uint64_t sweep_ms = 0
-    cdef uint32_t timer, channel
-    cdef bint busy = True
-    cdef int count, i
+    cdef uint32_t timer
+    cdef uint32_t work = BUSY
+    cdef int count
     if watch(c.epoll, c.wake, EPOLLIN | EPOLLET, WAKE_EVENT) != 0:
         abort()
     read_clock(c)
     try_suspect(c)
     announce(c)
     while not leaving(c, &stop_ms):
-        count = wait_for_events(c, not busy, events)
+        # After a round with much to do the kernel is only asked: that spares the workers a wake-up
+        # for each of their batches. After a lone question the sleep comes at once.
+        count = wait_for_events(c, work < BUSY, events)
         read_clock(c)
         beat(c)
-        busy = count > 0
-        for i in range(count):
-            channel = <uint32_t>events[i].data.u64
-            if channel == <uint32_t>WAKE_EVENT:
-                continue         # edge-triggered: it needs no read
-            if channel % UPSTREAM_CHANNELS == TCP_SLOT:
-                on_tcp(c, channel, events[i].events)
-            else:
-                on_udp(c, channel)
+        work = take_events(c, events, count)
         while True:
             timer = timers_pop(&c.timers, c.now_ms)
             if timer == TIMER_NONE:
                 break
             exchange_silence(c, timer)
         wake_workers(c)          # before anything is asked: their clients wait
-        if take_questions(c):
-            busy = True
+        work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
         exchange_settle(c)
         fd_store32(&c.post.inflight_used, c.inflight_used)
