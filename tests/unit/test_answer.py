@@ -269,6 +269,14 @@ class TestTruncation:
             seen.add(len(parsed.authority))
         assert seen == {0, 1, 2}
 
+    def test_a_section_does_not_lose_records_to_the_next(self) -> None:
+        # The same RRset in authority and additional: only the additional section's copy may go.
+        records = record(POINTER, 1, b"abcd") * 60
+        both = wire.Entry(records, [6 + 16 * i for i in range(60)], (0, 20, 40))
+        reply = wire.compose(both, query(), 512)
+        assert reply[6:12] == b"\0\0\0\x14\0\0"
+        assert not flags_of(reply) & TC
+
     @pytest.mark.parametrize("available", range(0, 960, 7))
     def test_no_more_is_read_than_was_copied(self, available: int) -> None:
         full = many(60)
