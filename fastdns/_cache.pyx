@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._cache_read cimport read_cache
-from fastdns._proto cimport LABEL_MAX, RR_FIXED_LEN, RR_MIN_LEN
+from fastdns._proto cimport LABEL_MAX, RR_MIN_LEN
 from fastdns._segments cimport cache_geometry_sum
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,

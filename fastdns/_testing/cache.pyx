@@ -9,7 +9,6 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._cache cimport (
-    OPEN_OK,
     answer_view,
     cache_lookup,
     cache_open,
@@ -17,7 +16,6 @@ from fastdns._cache cimport (
     cache_prefetch_entry,
     cache_rc,
     cache_t,
-    entry_sound,
     entry_view,
     open_rc,
 )
@@ -48,7 +46,6 @@ from fastdns._stats cimport (
 from fastdns.coordinator._shard cimport (
     LARGE_OCTETS,
     NO_SLOT,
-    hits_since,
     shard_t,
     slot_off,
     slot_units,
@@ -72,7 +69,6 @@ from fastdns.coordinator._store cimport (
     store_put,
     store_stale_until,
     store_sweep,
-    store_t,
 )
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -307,9 +303,8 @@ cdef class Store:
         return store_sweep(self.store, now_ms)
 
     def sweep_all(self, uint64_t now_ms) -> int:
-        cdef uint32_t i
         cdef uint32_t total = 0
-        for i in range(self.cache.slots // 64 + 1):
+        for _ in range(self.cache.slots // 64 + 1):
             total += store_sweep(self.store, now_ms)
         return total
 

@@ -207,12 +207,12 @@ cdef bint large_room(shard_t *shard, uint32_t units, uint32_t pinned, uint64_t n
 
 cdef uint32_t next_victim(shard_t *shard, uint32_t pinned, uint64_t now_ms) noexcept nogil:
     cdef uint32_t last = NO_SLOT
-    cdef uint32_t slot, step
+    cdef uint32_t slot
     cdef uint16_t total
     if shard.victims >= shard.entries:
         shard.hand = NO_SLOT
     shard.victims += 1
-    for step in range(<uint32_t>HAND_STEPS):
+    for _ in range(<uint32_t>HAND_STEPS):
         if shard.hand == NO_SLOT:
             shard.hand = shard.oldest
             shard.victims = 0

@@ -75,7 +75,8 @@ cdef uint32_t run_start(const space_t *space, uint32_t off) noexcept nogil:
     return off
 
 
-cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count, uint32_t *longest) noexcept nogil:
+cdef uint32_t first_run(const space_t *space, uint32_t word, uint32_t count,
+                        uint32_t *longest) noexcept nogil:
     # The first free run that starts in this word and has `count` units: its first unit, or
     # SPACE_NONE. `longest` gets the longest met, counted no further than `count`.
     cdef uint64_t free = ~space.used[word]

@@ -43,7 +43,8 @@ cdef const fd_entry_t *store_find(store_t *store, const fd_entry_t *key) noexcep
 # Write "answer it though stale until" into the entry with this key (RFC 8767 s5). False: not there.
 cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil
 
-# A bounded piece of upkeep (some 64 slots): drop what is past its TTL and its stale time. Returns entries dropped.
+# A bounded piece of upkeep (some 64 slots): drop what is past its TTL and its stale time. Returns
+# entries dropped.
 cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil
 
 cdef void store_close(store_t *store) noexcept nogil

@@ -83,7 +83,14 @@ from fastdns.coordinator._shard cimport (
     slot_used,
     space_room,
 )
-from fastdns.coordinator._space cimport SPACE_NONE, space_claim, space_index, space_octets, space_open, space_run
+from fastdns.coordinator._space cimport (
+    SPACE_NONE,
+    space_claim,
+    space_index,
+    space_octets,
+    space_open,
+    space_run,
+)
 
 cdef enum:
     SWEEP_BUCKETS = 7            # a call of store_sweep looks at some 64 slots: 2 to 5 us
@@ -149,7 +156,8 @@ cdef void scan_shard(store_t *store, uint32_t number, uint64_t now_ms) noexcept 
     cdef fd_bucket_t *bucket
     cdef uint32_t first, slot
     cdef uint32_t nth
-    if holds_entries(shard):     # an empty one is not mapped for nothing: the pages count where they are mapped
+    # An empty one is not mapped for nothing: pages count where they are mapped.
+    if holds_entries(shard):
         warm_up(shard)
     for nth in range(store.cache.bucket_count):
         first = nth * FD_BUCKET_SLOTS
@@ -199,7 +207,8 @@ cdef store_t *store_attach(cache_t *cache, const uint16_t **hits, uint32_t worke
     # One block of memory: the store, the shards, then bitmaps and places of each shard.
     cdef size_t head = (sizeof(store_t) + 63) // 64 * 64
     cdef size_t shards = (cache.shard_count * sizeof(shard_t) + 63) // 64 * 64
-    cdef size_t one = (space_octets(cache.shard_size // FD_UNIT) + cache.slots * sizeof(place_t) + 63) // 64 * 64
+    cdef size_t bits = space_octets(cache.shard_size // FD_UNIT)
+    cdef size_t one = (bits + cache.slots * sizeof(place_t) + 63) // 64 * 64
     cdef uint8_t *memory = <uint8_t *>calloc(1, head + shards + cache.shard_count * one)
     cdef store_t *store = <store_t *>memory
     cdef uint32_t i
@@ -340,11 +349,11 @@ cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t unti
 cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil:
     cdef uint32_t total = store.cache.shard_count * store.cache.bucket_count
     cdef uint32_t dropped = 0
-    cdef uint32_t turn, slot, first
+    cdef uint32_t slot, first
     cdef shard_t *shard
     if not still_writer(store):
         return 0
-    for turn in range(<uint32_t>SWEEP_BUCKETS):
+    for _ in range(<uint32_t>SWEEP_BUCKETS):
         shard = &store.shards[store.sweep_bucket // store.cache.bucket_count]
         first = store.sweep_bucket % store.cache.bucket_count * FD_BUCKET_SLOTS
         for slot in range(first, first + FD_BUCKET_SLOTS):
