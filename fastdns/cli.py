@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     module = importlib.import_module(f"fastdns.commands.{known.command}")
     try:
         code: int = module.main(given[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except FastDNSError as error:
         print(f"fastdns {known.command}: {error}", file=sys.stderr)
         return error.exit_code

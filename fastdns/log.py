@@ -2,7 +2,10 @@
 """Log lines of Python code: on stderr, in node-cache's form. The data plane writes none."""
 
 import contextlib
-import sys
+import os
+import select
+
+_STDERR = 2
 
 
 def info(text: str) -> None:
@@ -21,6 +24,9 @@ def error(text: str) -> None:
 
 
 def _write(level: str, text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop serving
-        sys.stderr.write(f"[{level}] {text}\n")
-        sys.stderr.flush()
+    # What nobody reads is lost: a process that waits for the reader of its log serves nobody.
+    poll = select.poll()
+    poll.register(_STDERR, select.POLLOUT)
+    if any(events & select.POLLOUT for _, events in poll.poll(0)):
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, f"[{level}] {text}\n".encode(errors="replace"))

@@ -22,7 +22,7 @@ from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.model import MIB, Config, Limits, Options, Upstream
 from fastdns.control.probe import each_has_its_share, wait_until_serving
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
-from fastdns.control.sockets import open_listener
+from fastdns.control.sockets import is_local, open_listener
 from fastdns.errors import FastDNSError, KeeperError, UsageError
 
 _IDLE_S = 60.0
@@ -96,14 +96,13 @@ def make_config(options: Options) -> Config:
 
 
 def _upstreams(options: Options) -> tuple[Upstream, ...]:
-    listening = set(options.listen)
     if not options.upstreams:
-        found = [one for one in nameservers() if one not in listening]
+        found = [one for one in nameservers() if not _is_ourselves(one, options.listen)]
         if not found:
             raise UsageError(f"no --upstream, and {RESOLV_CONF} names no other server: expected one")
         return tuple(Upstream(one) for one in found[:MAX_UPSTREAMS])
     for one in options.upstreams:
-        if one.endpoint in listening:
+        if _is_ourselves(one.endpoint, options.listen):
             raise UsageError(f"--upstream {one}: that is an address to listen on, questions would go round")
         if one.endpoint.wildcard:
             raise UsageError(f"--upstream {one}: expected the address of a server")
@@ -112,6 +111,14 @@ def _upstreams(options: Options) -> tuple[Upstream, ...]:
     if len(options.upstreams) > MAX_UPSTREAMS:
         raise UsageError(f"{len(options.upstreams)} upstreams: expected at most {MAX_UPSTREAMS}")
     return options.upstreams
+
+
+def _is_ourselves(upstream: Endpoint, listen: tuple[Endpoint, ...]) -> bool:
+    """Whether a question to this address would come back to us."""
+    if upstream in listen:
+        return True
+    taken = {(one.family, one.port) for one in listen if one.wildcard}
+    return (upstream.family, upstream.port) in taken and is_local(upstream)
 
 
 def _report(config: Config, plan: Plan, queue: int) -> None:

@@ -65,6 +65,16 @@ def open_listener(endpoint: Endpoint, workers: int, rcvbuf: int) -> ListenerSock
     return opened
 
 
+def is_local(endpoint: Endpoint) -> bool:
+    """Whether the address is one of this machine's: such a one can be bound."""
+    with socket.socket(endpoint.family, socket.SOCK_DGRAM) as one:
+        try:
+            one.bind(Endpoint(endpoint.host, 0, endpoint.scope_id).sockaddr)
+        except OSError:
+            return False
+    return True
+
+
 def _bind(endpoint: Endpoint, kind: socket.SocketKind) -> socket.socket:
     protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
     try:

@@ -7,7 +7,7 @@ of control's set-up, or to leave.
 
 import os
 
-from libc.errno cimport errno
+from libc.errno cimport ECHILD, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -354,7 +354,7 @@ cdef class Loop:
             elif self.stop == STOP_NO:
                 self.begin_stop(now_ms)
             else:
-                self.kill_all()
+                self.kill_all(now_ms)
 
     cdef void on_tick(self, uint64_t now_ms) noexcept nogil:
         cdef uint64_t passed = 0
@@ -366,7 +366,7 @@ cdef class Loop:
             # Steered away first, so that nothing more is sent to what won't answer.
             child_killed(&self.children, <uint32_t>slot, True)
             self.steer()
-            kill(self.children.table[slot].pid, SIGKILL)
+            self.kill_child(<uint32_t>slot, now_ms)
         elif self.children.away != self.steered:
             self.steer()
 
@@ -401,7 +401,10 @@ cdef class Loop:
             if child.state != CHILD_RUNNING and child.state != CHILD_KILLED:
                 continue
             memset(&info, 0, sizeof(info))
-            if waitid(P_PID, child.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 and info.si_pid == child.pid:
+            if waitid(P_PID, child.pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0:
+                if errno == ECHILD:
+                    self.on_death(slot, 0, now_ms)   # reaped behind our back: gone all the same
+            elif info.si_pid == child.pid:
                 status = info.si_status << 8 if info.si_code == CLD_EXITED else info.si_status & 0x7f
                 self.on_death(slot, status, now_ms)
         while True:
@@ -451,13 +454,17 @@ cdef class Loop:
                 return True
         return False
 
-    cdef void kill_all(self) noexcept nogil:
+    cdef void kill_child(self, uint32_t slot, uint64_t now_ms) noexcept nogil:
+        if kill(self.children.table[slot].pid, SIGKILL) != 0:
+            self.sweep(now_ms)       # there is nobody: no signal will tell
+
+    cdef void kill_all(self, uint64_t now_ms) noexcept nogil:
         cdef uint32_t slot
         self.stop = STOP_KILLED
         for slot in range(self.children.count):
             if self.children.table[slot].state == CHILD_RUNNING:
                 child_killed(&self.children, slot, False)
-                kill(self.children.table[slot].pid, SIGKILL)
+                self.kill_child(slot, now_ms)
 
     cdef void stop_on(self, uint64_t now_ms) noexcept nogil:
         cdef uint64_t passed_ms = now_ms - self.stop_ms
@@ -474,4 +481,4 @@ cdef class Loop:
                 shutdown(self.channel, SHUT_RDWR)
         if self.stop != STOP_KILLED and (passed_ms >= STOP_MS
                                          or (passed_ms >= STOP_IDLE_MS and not self.any_pending())):
-            self.kill_all()
+            self.kill_all(now_ms)

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from setproctitle import setproctitle
 
-from fastdns import protocol
+from fastdns import log, protocol
 from fastdns._process import become_subreaper
 from fastdns.forking import multiprocess
 from fastdns.handles import CoordinatorHandles, WorkerHandles
@@ -47,6 +47,7 @@ def run(entries: Entries) -> int:
 
     All that the children need must have been imported: they share those pages.
     """
+    _open_standard_streams()
     setproctitle("fastdns: keeper")
     become_subreaper()
     _raise_descriptor_limit()
@@ -54,6 +55,13 @@ def run(entries: Entries) -> int:
     gc.collect()
     gc.freeze()  # what is there now is never looked at by a collection, so it stays shared
     return keeper.run()
+
+
+def _open_standard_streams() -> None:
+    # Were one of them closed, the next segment would take its number, and a log line its contents.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _raise_descriptor_limit() -> None:
@@ -102,17 +110,20 @@ class Keeper:
             self._loop.starting(child)
             process = self._context.Process(target=self._be_child, args=(child, far_end))
             process.start()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if child == CONTROL:
                 self._close_channel()
             # A fork that fails leaves multiprocess's pipes behind.
             for descriptor in _descriptors() - before:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-            self._loop.has_not_started(child, error.errno or errno.EAGAIN)
+            number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+            self._loop.has_not_started(child, number or errno.EAGAIN)
             return
         if far_end >= 0:
             os.close(far_end)
+        # Or the next start() would reap it before the loop has seen it die. We join it ourselves.
+        multiprocess.process._children.discard(process)
         self._processes[child] = process
         self._loop.has_started(child, process.pid)
 
@@ -136,7 +147,8 @@ class Keeper:
     def _join(self, child: int) -> None:
         process = self._processes.pop(child)
         process.join()
-        process.close()
+        with contextlib.suppress(ValueError):  # it was reaped by somebody else, and has no exit code
+            process.close()
         if child == CONTROL:
             self._close_channel()
             if not self._started:
@@ -172,7 +184,7 @@ class Keeper:
         except OSError as error:
             self._reply(Message(Kind.ERROR, (error.errno or errno.EIO,)))
         except (ValueError, OverflowError) as error:
-            print(f"[ERROR] keeper: a request was refused: {error}", file=sys.stderr, flush=True)
+            log.error(f"keeper: a request was refused: {error}")
             self._reply(Message(Kind.ERROR, (errno.EINVAL,)))
 
     def _obey(self, message: Message) -> Message:

@@ -185,6 +185,43 @@ def died_in_set_up() -> None:
     sys.exit(code)
 
 
+def died_at_the_start() -> None:
+    """Control dies while the keeper forks the others, and comes back all the same."""
+    port = free_port()
+
+    def first(channel: int) -> NoReturn:
+        link = KeeperLink(channel)
+        set_up(link, port)
+        link.start()
+        os._exit(1)
+
+    def second(channel: int) -> NoReturn:
+        report(held=len(KeeperLink(channel).state()))
+        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
+        os._exit(1)
+
+    sys.exit(Watched(first, second).run())
+
+
+def reaped_elsewhere() -> None:
+    """Somebody else reaps a child; the keeper sees that it has gone."""
+
+    class Robbed(Watched):
+        def _fork(self, child: int) -> None:
+            super()._fork(child)
+            if self.lives == 0:
+                os.waitpid(self._processes[CONTROL].pid, 0)
+
+    def second(_: int) -> NoReturn:
+        report(lives=2)
+        os.kill(os.getppid(), signal.SIGTERM)
+        os._exit(0)
+
+    sys.exit(Robbed(leave, second).run())
+
+
 def orphans() -> None:
     """A grandchild whose parent died is reaped by the keeper."""
 
@@ -236,7 +273,16 @@ def report(**facts: object) -> None:
 
 
 SCENARIOS = {
-    one.__name__: one for one in (many_deaths, failing_forks, hostile_messages, died_in_set_up, orphans)
+    one.__name__: one
+    for one in (
+        many_deaths,
+        failing_forks,
+        hostile_messages,
+        died_in_set_up,
+        died_at_the_start,
+        reaped_elsewhere,
+        orphans,
+    )
 }
 
 if __name__ == "__main__":

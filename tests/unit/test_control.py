@@ -99,6 +99,10 @@ LISTEN = Endpoint("127.0.0.1", 5300)
         (Options(listen=(LISTEN, LISTEN), upstreams=(UPSTREAM,)), "--listen 127.0.0.1:5300: given twice"),
         (Options(upstreams=(UPSTREAM, UPSTREAM)), "the same server is given twice"),
         (Options(upstreams=(Upstream(LISTEN),)), "questions would go round"),
+        (
+            Options(listen=(Endpoint("0.0.0.0", 5300),), upstreams=(Upstream(Endpoint("127.9.9.9", 5300)),)),
+            "questions would go round",
+        ),
         (Options(upstreams=(Upstream(Endpoint("0.0.0.0", 53)),)), "expected the address of a server"),
         (
             Options(upstreams=tuple(Upstream(Endpoint("10.0.0.1", port)) for port in range(1, 18))),
@@ -113,6 +117,12 @@ LISTEN = Endpoint("127.0.0.1", 5300)
 def test_options_that_cannot_be_served(options: Options, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         process.make_config(options)
+
+
+def test_a_wildcard_takes_only_its_own_port_and_family() -> None:
+    listen = (Endpoint("0.0.0.0", 5300),)
+    for upstream in (Endpoint("127.0.0.1", 53), Endpoint("192.0.2.1", 5300), Endpoint("::1", 5300)):
+        assert process.make_config(Options(listen=listen, upstreams=(Upstream(upstream),))).upstreams
 
 
 def test_upstreams_are_the_nameservers_where_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,20 @@ def test_a_control_that_dies_in_its_set_up_begins_anew() -> None:
     assert sum("control (pid" in line and "killed by signal 9" in line for line in log) == 2
 
 
+def test_a_control_that_dies_while_the_others_are_forked_comes_back() -> None:
+    for _ in range(5):
+        reports, code, log = play("died_at_the_start")
+        assert reports == [{"held": 5}]
+        assert code == 0
+        assert any("left with code 1" in line for line in log)
+
+
+def test_a_child_that_somebody_else_reaped_is_started_again() -> None:
+    reports, code, _ = play("reaped_elsewhere")
+    assert reports == [{"lives": 2}]
+    assert code == 0
+
+
 def test_orphans_are_reaped() -> None:
     reports, code, _ = play("orphans")
     assert code == 0
