@@ -51,6 +51,7 @@
     X(questions, "question records taken from the rings") \
     X(questions_invalid, "question records that made no sense, dropped") \
     X(joined, "questions joined to one that another worker had asked") \
+    X(found_stored, "questions whose answer had been stored since the worker looked") \
     X(upstream_udp, "questions sent upstream over UDP") \
     X(upstream_tcp, "questions sent upstream over TCP") \
     X(upstream_answers, "usable responses from upstream") \

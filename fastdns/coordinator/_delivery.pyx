@@ -47,6 +47,12 @@ cdef void deliver_answer(coordinator_t *c, uint32_t flight, const fd_entry_t *en
                        entry, octets)
 
 
+cdef void deliver_stored(coordinator_t *c, uint32_t worker, uint64_t ticket,
+                         const fd_entry_t *entry) noexcept nogil:
+    put_record(c, worker, ticket, FD_RECORD_ANSWER, FD_EDE_NONE, entry,
+               fd_entry_size(entry.qname_len, entry.ttl_count, entry.records_len))
+
+
 cdef void deliver_failure(coordinator_t *c, uint32_t flight, uint16_t ede) noexcept nogil:
     cdef uint32_t i
     for i in range(c.worker_count):

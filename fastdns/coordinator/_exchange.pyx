@@ -13,7 +13,7 @@
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastdns._name cimport get_u16, name_length
 from fastdns._proto cimport (
@@ -31,9 +31,17 @@ from fastdns._proto cimport (
     SERVFAIL,
 )
 from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
-from fastdns._shm cimport FD_Q_ALONE, FD_RECORD_QUESTION, fd_question_t, fd_record_t
+from fastdns._shm cimport (
+    FD_ENTRY_QNAME_OFF,
+    FD_Q_ALONE,
+    FD_RECORD_QUESTION,
+    fd_entry_t,
+    fd_question_t,
+    fd_record_t,
+)
 from fastdns._stats cimport (
     FD_C_inflight_full,
+    FD_C_found_stored,
     FD_C_joined,
     FD_C_not_stored,
     FD_C_quarantined,
@@ -47,7 +55,7 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses, suspect_cleared
-from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, refuse_question
+from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored, refuse_question
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
@@ -76,7 +84,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
     question_t,
 )
-from fastdns.coordinator._store cimport store_put
+from fastdns.coordinator._store cimport store_find, store_put
 from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
 from fastdns.coordinator._timers cimport timers_set
 from fastdns.coordinator._udp cimport udp_ask, udp_flush
@@ -140,6 +148,28 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
     hand_clear(c.post)
 
 
+cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
+                        const uint8_t *qname, uint64_t ticket) noexcept nogil:
+    # The answer may have been stored between the worker's look and ours: another worker asked, or
+    # a coordinator before us. Whether it is there, fresh, and handed on.
+    cdef fd_entry_t *key = c.entry
+    cdef const fd_entry_t *entry
+    memset(key, 0, sizeof(fd_entry_t))
+    key.key_hash = question.key_hash
+    key.group = question.group
+    key.variant = question.variant
+    key.key_flags = question.key_flags
+    key.qtype = question.qtype
+    key.qclass = question.qclass
+    key.qname_len = question.qname_len
+    memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
+    entry = store_find(c.store, key)
+    if entry == NULL or c.now_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
+        return False
+    deliver_stored(c, worker, ticket, entry)
+    return True
+
+
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
                 uint64_t ticket) noexcept nogil:
     cdef uint32_t index = NONE
@@ -149,6 +179,9 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     if index != NONE:
         if not flight_join(c, index, worker, ticket):
             bump(c.counters, FD_C_joined, 1)
+        return
+    if not question.flags & FD_Q_ALONE and answer_stored(c, worker, question, qname, ticket):
+        bump(c.counters, FD_C_found_stored, 1)
         return
     index = inflight_add(c, question, qname)
     if index == NONE:

@@ -163,6 +163,21 @@ def test_workers_share_a_question() -> None:
         assert w.count("joined") == 1
 
 
+def test_an_answer_stored_since_the_worker_looked_is_found() -> None:
+    """The other worker's look-up came before the store, its question after: nobody is asked again."""
+    gate, up = held()
+    gate.set()
+    with up, world(up) as w:
+        w.put("www.example.")
+        first = w.take()
+        ticket = w.put("www.example.", worker=1)
+        second = w.take(1)
+        assert (second.kind, second.ticket) == (ANSWER, ticket)
+        assert take_apart(second.entry).message().answer == take_apart(first.entry).message().answer
+        assert len(up.asked) == 1
+        assert (w.count("found_stored"), w.count("stores")) == (1, 1)
+
+
 def test_a_newer_ticket_takes_an_older_ones_place() -> None:
     gate, up = held()
     with up, world(up, retry_floor_ms=5000) as w:
