@@ -196,6 +196,13 @@ cdef class CoordinatorEnd:
     def clients(self):
         return fd_load32(&self.region.clients_used)
 
+    def died_on_tcp(self, const uint8_t[::1] message):
+        """Leave behind what a worker does that dies on a TCP message. No worker may be running."""
+        cdef fd_in_hand_t *hand = &self.region.in_hand
+        memcpy(fd_at(self.region, self.region.tcp.off), &message[0], message.shape[0])
+        hand.off = self.region.tcp.off
+        hand.len = <uint32_t>message.shape[0]
+
     @property
     def in_hand(self):
         cdef const fd_in_hand_t *hand = &self.region.in_hand

@@ -2,10 +2,10 @@
 """The coordinator's process: from the keeper's fork to the loop, and out of it."""
 
 import os
-import sys
 import traceback
 from typing import NoReturn
 
+from fastdns import log
 from fastdns._segments import identities
 from fastdns.child import begin
 from fastdns.coordinator._coordinator import Coordinator
@@ -29,7 +29,7 @@ def main(handles: CoordinatorHandles) -> NoReturn:
         run(handles)
         status = 0
     except (OSError, RuntimeError, MemoryError) as error:
-        print(f"fastdns: coordinator can't start: {error}", file=sys.stderr, flush=True)
+        log.error(f"coordinator: {error}")
     except BaseException:  # whatever it was: the keeper's frames above us in this fork must not see it
         traceback.print_exc()
     finally:
@@ -44,11 +44,9 @@ def run(handles: CoordinatorHandles) -> None:
     found = coordinator.recover()
     if found is not None:
         verdict, key_hash, qname = found
-        print(
-            f"fastdns: coordinator died with question {key_hash:#018x} in hand, qname {qname.hex()} "
-            f"({readable(qname)}): it {_VERDICTS[verdict]}",
-            file=sys.stderr,
-            flush=True,
+        log.error(
+            f"coordinator: one died with question {key_hash:#018x} in hand, qname {qname.hex()} "
+            f"({readable(qname)}): it {_VERDICTS[verdict]}"
         )
     coordinator.run()
 

@@ -2,9 +2,9 @@
 """A worker process: its first acts, its predecessor's work, then the loop."""
 
 import os
-import sys
 from typing import NoReturn
 
+from fastdns import log
 from fastdns._segments import identities
 from fastdns.child import begin
 from fastdns.handles import WorkerHandles
@@ -25,16 +25,12 @@ def main(handles: WorkerHandles) -> NoReturn:
         worker = Worker(handles)
         taken, poison = worker.recover()
     except (OSError, RuntimeError, MemoryError) as error:
-        print(f"[ERROR] worker {handles.index}: {error}", file=sys.stderr, flush=True)
+        log.error(f"worker {handles.index}: {error}")
         os._exit(1)
     if taken:
-        print(f"[INFO] worker {handles.index}: took over {taken} received packets", file=sys.stderr, flush=True)
+        log.info(f"worker {handles.index}: took over {taken} received packets")
     if poison is not None:
         shown = poison[:POISON_SHOWN].hex() or "an answer record"
-        print(
-            f"[ERROR] worker {handles.index}: two workers died on one packet, dropped: {shown}",
-            file=sys.stderr,
-            flush=True,
-        )
+        log.error(f"worker {handles.index}: two workers died on one packet, dropped: {shown}")
     worker.run()
     os._exit(0)

@@ -44,7 +44,7 @@ SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
     "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress", "_cache",
-    "_answer", "_ring", "handles", "child", "forking",
+    "_answer", "_ring", "handles", "child", "forking", "log",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's

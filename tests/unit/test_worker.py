@@ -380,6 +380,32 @@ def test_tcp_waits_and_is_answered_in_any_order(node: Node) -> None:
             assert len(reply.answer[0]) == 200
 
 
+def test_tcp_message_that_kills_twice_is_refused(node: Node) -> None:
+    """One death makes it a suspect and it is served; after the second one it is dropped, under any ID."""
+    poison = query("poison.test.")
+    served = 0
+    for deaths in range(1, 3):
+        node.processes[-1].kill()
+        node.processes[-1].join()
+        node.end.died_on_tcp(poison.to_wire())
+        node.start()
+        assert node.end.in_hand["deaths"] == deaths
+        with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
+            stream = sock.makefile("rb")
+            for message in (poison, query("harmless.test.")):
+                message.id = 1000 + deaths
+                wire = message.to_wire()
+                sock.sendall(struct.pack("!H", len(wire)) + wire)
+                if message is poison and deaths == 2:
+                    continue
+                node.end.answer(node.question(), *a_records(["192.0.2.1"]))
+                (length,) = struct.unpack("!H", stream.read(2))
+                assert dns.message.from_wire(stream.read(length)).question == message.question
+                served += 1
+    assert served == 3
+    assert node.count("poisoned") == 2, "given up by the successor, and refused to the client"
+
+
 def test_drain_answers_what_waits_then_leaves(node: Node, client: socket.socket) -> None:
     client.send(query("last.test.").to_wire())
     question = node.question()
