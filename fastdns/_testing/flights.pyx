@@ -6,7 +6,7 @@ import socket
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastdns._compress cimport compress_room_t
 from fastdns._response cimport RESPONSE_OK, parse_response, response_t
@@ -243,7 +243,8 @@ def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t fla
     return (<const uint8_t *>out)[:octets]
 
 
-def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uint64_t now_ms=1000, **settings):
+def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uint64_t now_ms=1000,
+            **settings):
     """What judge makes of a response: ("unusable" | "hand on" | "store", entry)."""
     cdef fd_block_t block
     cdef question_t question
@@ -268,8 +269,8 @@ def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uin
         assert not settings, settings
         fill_question(&question, (0x1234, qname, qtype, flags))
         assert parse_response(<const uint8_t *>msg, len(msg), response) == RESPONSE_OK
-        rc = judge(&block, &question, <const uint8_t *>qname, <const uint8_t *>msg, response, now_ms, room,
-                   <fd_entry_t *>entry)
+        rc = judge(&block, &question, <const uint8_t *>qname, <const uint8_t *>msg, response, now_ms,
+                   room, <fd_entry_t *>entry)
         for i in range(64):
             assert entry[FD_ENTRY_MAX + i] == 0xa5, "written behind the entry"
         if rc < 0:
