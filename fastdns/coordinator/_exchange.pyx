@@ -6,7 +6,7 @@
           |  `-- truncated --> the same upstream over TCP
           |  `-- OPT not understood --> the same upstream without it
           |  `-- SERVFAIL and the like --> another upstream, once
-          |  `-- nobody there --> another upstream; none left: failure
+          |  `-- nobody there --> another upstream; none left: once more from other ports
           |  `-- TCP connection lost --> a new one, once; then another upstream
           `-- silence --> another port, then another upstream, waiting longer each time
     4 s in all (question_deadline_ms), then failure
@@ -70,7 +70,7 @@ from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
     CHANNEL_BROKEN,
-    FLIGHT_BROKEN,
+    FLIGHT_AGAIN,
     FLIGHT_NO_EDNS,
     FLIGHT_ORPHAN,
     FLIGHT_REFUSED,
@@ -87,13 +87,15 @@ from fastdns.coordinator._state cimport (
 from fastdns.coordinator._store cimport store_find, store_put
 from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
 from fastdns.coordinator._timers cimport timers_set
-from fastdns.coordinator._udp cimport udp_ask, udp_flush
+from fastdns.coordinator._udp cimport udp_ask, udp_flush, udp_retire
 from fastdns.coordinator._upstream cimport (
+    SILENCES,
     TCP_WAIT_MS,
     WAIT_MAX_MS,
     upstream_first,
     upstream_measured,
     upstream_next,
+    upstream_silent,
     upstream_wait_ms,
 )
 
@@ -101,7 +103,7 @@ cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_question(const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef enum:
-    SAME_UPSTREAM = 2            # times in a row that an upstream is asked before another is
+    SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
 
 
 # --- taken ---
@@ -173,6 +175,7 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
                 uint64_t ticket) noexcept nogil:
     cdef uint32_t index = NONE
+    cdef uint32_t upstream
     cdef flight_t *flight
     if not question.flags & FD_Q_ALONE:
         index = inflight_find(c, question, qname)
@@ -191,10 +194,11 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     flight_join(c, index, worker, ticket)
     flight = &c.flights[index]
     flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
-    if upstream_first(c) == NONE:
+    upstream = upstream_first(c)
+    if upstream == NONE:
         fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
         return
-    flight.upstream = <uint8_t>upstream_first(c)
+    flight.upstream = <uint8_t>upstream
     flight.wait_ms = 0
     ask(c, index)
 
@@ -218,6 +222,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         rc = tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)
         if rc != ASK_NOWHERE:
             break
+        upstream_silent(&c.upstreams[flight.upstream], SILENCES)
         flight.refused |= <uint16_t>(1 << flight.upstream)
         other = upstream_next(c, flight)
         if other == NONE:
@@ -259,13 +264,14 @@ cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
         fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
         return
     flight.tries += 1
+    upstream_silent(&c.upstreams[flight.upstream], 1)
     if over_tcp(c, flight):
         # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
         next_upstream = upstream_next(c, flight)
         if next_upstream == flight.upstream and flight.attempts != NONE:
             timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
             return
-    elif flight.tries < SAME_UPSTREAM:
+    elif flight.tries < SAME_UPSTREAM and c.upstreams[flight.upstream].silences < SILENCES:
         next_upstream = flight.upstream
     else:
         next_upstream = upstream_next(c, flight)
@@ -330,7 +336,9 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t channel = c.attempts[attempt].channel
     cdef uint32_t upstream = channel_upstream(channel)
     cdef bint tcp = channel_is_tcp(channel)
-    upstream_measured(&c.upstreams[upstream], <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+    c.upstreams[upstream].silences = 0
+    if not tcp:
+        upstream_measured(&c.upstreams[upstream], <uint32_t>c.now_us - c.attempts[attempt].sent_us)
     if not tcp and (cut or c.response.flags & FLAG_TC):
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)
@@ -433,41 +441,53 @@ cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil
 
 cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broken) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    cdef uint32_t other
-    if broken and not flight.state & FLIGHT_BROKEN:
-        flight.state |= FLIGHT_BROKEN
-        if flight.upstream == upstream:
-            ask_at_once(c, index)
-        return
-    flight.refused |= <uint16_t>(1 << upstream)
+    cdef uint32_t other = upstream
+    if not broken or flight.state & FLIGHT_AGAIN:
+        flight.refused |= <uint16_t>(1 << upstream)
     if flight.upstream != upstream:
         return                   # it is under way elsewhere already
-    other = upstream_next(c, flight)
-    if other == NONE:
+    if flight.refused >> upstream & 1:
+        other = upstream_next(c, flight)
+    if other == NONE and flight.state & FLIGHT_AGAIN:
         fail(c, index, EDE_NETWORK_ERROR)
         return
-    turn_to(c, index, other)
+    if other == NONE:
+        # Another port may find somebody there (udp_retire says why): all upstreams once more.
+        flight.refused = 0
+        other = upstream
+    if other == upstream:
+        flight.state |= FLIGHT_AGAIN
+    else:
+        turn_to(c, index, other)
     ask_at_once(c, index)
 
 
+cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
+    cdef bint broken = c.channels[channel].failed == CHANNEL_BROKEN
+    cdef uint32_t count = collect_orphans(c, channel)
+    cdef uint32_t i
+    c.channels[channel].failed = 0
+    if not channel_is_tcp(channel):
+        udp_retire(c, channel)
+    if not broken:
+        upstream_silent(&c.upstreams[channel_upstream(channel)], SILENCES)
+    for i in range(count):
+        c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
+        if c.flights[c.orphans[i]].state & FLIGHT_USED:
+            rehome(c, c.orphans[i], channel_upstream(channel), broken)
+
+
 cdef void exchange_settle(coordinator_t *c) noexcept nogil:
-    cdef uint32_t channel, count, i, _turn
-    cdef bint broken
+    cdef uint32_t channel, _turn
     udp_flush(c)
     tcp_flush(c)
-    # Each turn moves every orphan on: to a second connection once, then through the upstreams.
-    for _turn in range(c.upstream_count + 2):
+    # Each turn moves every orphan on, through the upstreams twice at most.
+    for _turn in range(2 * c.upstream_count + 2):
         if not c.channel_failed:
             return
         c.channel_failed = 0
         for channel in range(c.upstream_count * UPSTREAM_CHANNELS):
             if c.channels[channel].failed:
-                broken = c.channels[channel].failed == CHANNEL_BROKEN
-                c.channels[channel].failed = 0
-                count = collect_orphans(c, channel)
-                for i in range(count):
-                    c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
-                    if c.flights[c.orphans[i]].state & FLIGHT_USED:
-                        rehome(c, c.orphans[i], channel_upstream(channel), broken)
+                channel_failed(c, channel)
         udp_flush(c)
         tcp_flush(c)

@@ -41,7 +41,7 @@ cdef enum:                       # flight_t.state
     FLIGHT_TCP = 4               # the answer did not fit UDP
     FLIGHT_NO_EDNS = 8           # an upstream didn't understand the OPT; RFC 6891 s7
     FLIGHT_REFUSED = 16          # an upstream answered SERVFAIL or the like; another was asked
-    FLIGHT_BROKEN = 32           # a TCP connection was lost under it
+    FLIGHT_AGAIN = 32            # its channel failed once, and it was asked once more on another
     FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
 
 cdef enum:                       # channel_t.failed
@@ -123,6 +123,8 @@ ctypedef struct upstream_t:
     const fd_upstream_t *config
     uint32_t srtt_us             # RFC 6298 s2; 0: nothing measured yet
     uint32_t rttvar_us
+    uint32_t silences            # in a row, without an answer in between
+    uint64_t probe_ms            # when one more question may be put to it though it is silent
     uint16_t first_channel       # its channels are UPSTREAM_CHANNELS from here
     uint16_t pool[POOL_SOCKETS]  # channels, NONE: not opened yet
     udp_batch_t *batch

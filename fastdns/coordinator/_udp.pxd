@@ -23,5 +23,9 @@ cdef void udp_flush(coordinator_t *c) noexcept nogil
 # upstream is not there gets `failed`.
 cdef uint32_t udp_receive(coordinator_t *c, uint32_t channel) noexcept nogil
 
+# A socket whose upstream was not there: its port is used no more. Behind a translating address
+# (a cluster's service) another port may lead to another server, which is there.
+cdef void udp_retire(coordinator_t *c, uint32_t channel) noexcept nogil
+
 # Upkeep, some ten times a second: close replaced sockets on which nothing waits any more.
 cdef void udp_tend(coordinator_t *c) noexcept nogil

@@ -44,6 +44,7 @@ from fastdns.coordinator._state cimport (
     NONE,
     POOL_SOCKETS,
     RX_ROOM,
+    UPSTREAM_CHANNELS,
     UPSTREAM_SOCKETS,
     ask_rc,
     channel_t,
@@ -183,6 +184,15 @@ cdef uint32_t choose_channel(coordinator_t *c, upstream_t *upstream, uint32_t av
         elif rc[0] == ASK_NOWHERE:
             break
     return only
+
+
+cdef void udp_retire(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef upstream_t *upstream = &c.upstreams[index // UPSTREAM_CHANNELS]
+    cdef uint32_t place
+    for place in range(<uint32_t>POOL_SOCKETS):
+        if upstream.pool[place] == index:
+            upstream.pool[place] = NONE
+            c.channels[index].draining = 1
 
 
 cdef void udp_tend(coordinator_t *c) noexcept nogil:

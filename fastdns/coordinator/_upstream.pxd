@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # _upstream.pxd: which upstream to ask, and how long to wait for it. nogil.
-# Policies, health and prefetch will live here; today upstreams are asked in their order.
+# Policies, health and prefetch will live here. Today upstreams are asked in their order, and one
+# that is silent gets one question a second until it answers.
 from libc.stdint cimport uint32_t
 
 from fastdns.coordinator._state cimport coordinator_t, flight_t, upstream_t
@@ -10,17 +11,23 @@ cdef enum:
     WAIT_FIRST_MS = 200
     WAIT_MAX_MS = 1500           # between two attempts; RFC 6298 s2.5
     TCP_WAIT_MS = 1000           # TCP repeats by itself; after this another upstream is asked
+    SILENCES = 4                 # in a row make an upstream a silent one
+    PROBE_MS = 1000              # between two questions to a silent upstream
 
-# An answer came after `rtt_us`: RFC 6298 s2.2, 2.3. Each attempt has its own port and ID, so
+# An answer came over UDP after `rtt_us`: RFC 6298 s2.2, 2.3. Each attempt has its own port and ID, so
 # answers to repeated questions count as well (s3 excludes them where they are ambiguous).
 cdef void upstream_measured(upstream_t *upstream, uint32_t rtt_us) noexcept nogil
 
 # ms of silence after which a UDP question is asked again: srtt + 4 rttvar, `floor_ms` at least.
 cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil
 
-# The upstream for a new question.
-cdef uint32_t upstream_first(const coordinator_t *c) noexcept nogil
+# Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
+cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
 
-# Another upstream for this flight than the one it asked last, where somebody may be; if there is
-# none, the same one; NONE if nobody is at any of them.
+# The upstream for a new question: the first that is not silent, or whose turn it is to be probed.
+# NONE: there are no upstreams.
+cdef uint32_t upstream_first(coordinator_t *c) noexcept nogil
+
+# Another upstream for this flight than the one it asked last, where somebody may be, rather one
+# that is not silent; if there is none, the same one; NONE if nobody is at any of them.
 cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -26,15 +26,31 @@ cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) no
     return <uint32_t>min(max((wait_us + 999) // 1000, <uint64_t>floor_ms), <uint64_t>WAIT_MAX_MS)
 
 
-cdef uint32_t upstream_first(const coordinator_t *c) noexcept nogil:
+cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil:
+    upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
+
+
+cdef uint32_t upstream_first(coordinator_t *c) noexcept nogil:
+    cdef uint32_t i
+    for i in range(c.upstream_count):
+        if c.upstreams[i].silences < SILENCES:
+            return i
+        if c.now_ms >= c.upstreams[i].probe_ms:
+            c.upstreams[i].probe_ms = c.now_ms + PROBE_MS
+            return i
     return 0 if c.upstream_count else NONE
 
 
 cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
     cdef uint32_t index = flight.upstream
+    cdef uint32_t silent = NONE
     cdef uint32_t _i
     for _i in range(c.upstream_count):
         index = index + 1 if index + 1 < c.upstream_count else 0
-        if not flight.refused >> index & 1:
+        if flight.refused >> index & 1:
+            continue
+        if c.upstreams[index].silences < SILENCES:
             return index
-    return NONE
+        if silent == NONE:
+            silent = index
+    return silent

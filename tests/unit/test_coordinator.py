@@ -285,6 +285,34 @@ def test_nobody_anywhere_fails_at_once() -> None:
         begin = time.monotonic()
         assert w.ask_failing("www.example.") == EDE_NETWORK_ERROR
         assert time.monotonic() - begin < 0.18
+        # Each was asked from a second port: behind a service's address another server may answer there.
+        assert w.count("upstream_sockets") == 4
+        assert 2 <= w.count("upstream_udp") <= 8
+
+
+def test_a_silent_upstream_is_passed_over_and_probed() -> None:
+    with Upstream(silence) as first, Upstream() as second, world(first, second) as w:
+        for i in range(8):
+            w.ask(f"early{i}.example.")
+        spent = []
+        for i in range(20):
+            begin = time.monotonic()
+            w.ask(f"www{i}.example.")
+            spent.append(time.monotonic() - begin)
+        assert sorted(spent)[10] < 0.05
+        assert len(first.asked) < 25
+        first.play = address
+        w.wait(lambda: probed(w, first), "a probe")
+        before = len(second.asked)
+        for i in range(5):
+            w.ask(f"late{i}.example.")
+        assert len(second.asked) == before
+
+
+def probed(w: World, up: Upstream) -> bool:
+    before = len(up.asked)
+    w.ask("probe.example.")
+    return len(up.asked) > before
 
 
 def test_no_route_fails_at_once() -> None:
