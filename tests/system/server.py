@@ -76,6 +76,7 @@ class Stats:
             used[f"worker {worker['index']} pending"] = worker["pending"]
             used[f"worker {worker['index']} clients"] = worker["clients"]
             used[f"worker {worker['index']} TCP"] = worker["tcp_connections"]
+            used[f"worker {worker['index']} TCP blocks"] = worker["tcp_blocks"]
         return {what: count for what, count in used.items() if count}
 
 
