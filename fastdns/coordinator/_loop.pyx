@@ -219,6 +219,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
     if watch(c.epoll, c.wake, EPOLLIN | EPOLLET, WAKE_EVENT) != 0:
         abort()
     read_clock(c)
+    beat(c)                      # the start is over: who hangs on a suspect is replaced after 1.5 s, not 5
     try_suspect(c)
     announce(c)
     while not leaving(c, &stop_ms):

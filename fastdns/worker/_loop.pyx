@@ -140,6 +140,8 @@ cdef class Worker:
         cdef uint64_t buffers = self.w.region.batch.off + (
             <uint8_t *>self.w.batch.buffers - <uint8_t *>self.w.batch)
         with nogil:
+            # The start is over: who hangs on a suspect is replaced after 1.5 s, not 5.
+            fd_store64(&self.w.region.heartbeat, fd_load64(&self.w.region.heartbeat) + 1)
             hand_inherit(&self.w, &inherited)
         poison = None
         if inherited.found and inherited.len:
