@@ -126,9 +126,9 @@ def test_the_budget_is_the_table() -> None:
     [
         f"{Limits().edns_max:,} octets",
         f"{Limits().tcp_connections:,} a worker",
-        f"first query within {Limits().tcp_first_ms // 1000} s",
+        f"first octets within {Limits().tcp_first_ms // 1000} s",
         f"{Limits().tcp_idle_ms // 1000} s between queries",
-        f"{Limits().tcp_slow_ms // 1000} s to read a reply",
+        f"{Limits().tcp_slow_ms // 1000} s to finish a query or to read more of a reply",
         f"SERVFAIL after {Limits().client_deadline_ms / 1000:g} s",
         f"{Limits().question_deadline_ms // 1000} s for all attempts",
         f"negative answers {Block().negative_max_s // 60} minutes, failures {Block().failure_s} s",
