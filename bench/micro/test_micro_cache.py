@@ -7,7 +7,7 @@ call, and leaves out making the queries and entries.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -24,11 +24,11 @@ ONE_ADDRESS = 27  # octets of records: an A with a pointer for its owner, and ro
 
 
 @pytest.fixture
-def store() -> Iterator[raw.Store]:
+def store() -> raw.Store:
     fd = create_cache(SIZE)
     cache = raw.Cache(fd, writable=True)
     os.close(fd)
-    yield raw.Store(cache, 1, NOW)
+    return raw.Store(cache, 1, NOW)
 
 
 def measure(benchmark: BenchmarkFixture, run: Callable[[], float], unit: str = "ns") -> None:

@@ -11,8 +11,16 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastdns._cache cimport CACHE_HIT, CACHE_MISS, answer_view, cache_lookup, cache_prefetch, cache_rc, cache_t
-from fastdns._cache cimport cache_prefetch_entry, entry_sound
+from fastdns._cache cimport (
+    CACHE_HIT,
+    CACHE_MISS,
+    answer_view,
+    cache_lookup,
+    cache_prefetch,
+    cache_prefetch_entry,
+    cache_rc,
+    entry_sound,
+)
 from fastdns._cache_read cimport read_cache
 from fastdns._shm cimport (
     FD_ENTRY_MAX,
@@ -205,10 +213,10 @@ def write_load(Store store, uint32_t numbers, uint64_t seed, uint64_t count, uin
     """Store `count` entries of random numbers below `numbers` and random sizes. Returns those stored."""
     cdef Room room = Room()
     cdef uint64_t state = seed
-    cdef uint64_t i, chance, version
+    cdef uint64_t chance, version
     cdef uint64_t stored = 0
     with nogil:
-        for i in range(count):
+        for _ in range(count):
             chance = next_random(&state)
             version = next_random(&state) >> 2
             if chance >> 62 == 0:
@@ -274,7 +282,7 @@ def look_up_range(Cache cache, uint32_t first, uint32_t count, uint64_t now_ms, 
     cdef uint32_t done = 0
     cdef uint32_t hits = 0
     cdef uint32_t batch, i
-    cdef uint64_t begun
+    cdef uint64_t begun, at
     cdef uint64_t spent = 0
     if queries == NULL:
         raise MemoryError
@@ -283,7 +291,8 @@ def look_up_range(Cache cache, uint32_t first, uint32_t count, uint64_t now_ms, 
         while done < count:
             batch = min(<uint32_t>64, count - done)
             for i in range(batch):
-                make_query(&queries[i], first + <uint32_t>((<uint64_t>(done + i) * <uint64_t>2654435761) % count))
+                at = (<uint64_t>(done + i) * <uint64_t>2654435761) % count
+                make_query(&queries[i], first + <uint32_t>at)
             begun = now_ns()
             if prefetch >= 1:
                 for i in range(batch):
