@@ -277,6 +277,15 @@ class TestTruncation:
         assert reply[6:12] == b"\0\0\0\x14\0\0"
         assert not flags_of(reply) & TC
 
+    @pytest.mark.parametrize(
+        "offsets", [[0] * 60, [3] * 60, [6] * 60, [65535] * 60, [6, 0, *range(38, 2000, 16)][:60]]
+    )
+    def test_offsets_that_do_not_grow_end_the_reply(self, offsets: list[int]) -> None:
+        damaged = wire.Entry(record(POINTER, 1, b"abcd") * 60, offsets, (30, 15, 15))
+        reply = wire.compose(damaged, query(), 512)
+        assert flags_of(reply) & TC
+        assert len(walk(reply)[1]) == (1 if offsets[0] == 6 else 0)
+
     @pytest.mark.parametrize("available", range(0, 960, 7))
     def test_no_more_is_read_than_was_copied(self, available: int) -> None:
         full = many(60)
