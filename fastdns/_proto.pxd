@@ -8,8 +8,7 @@ cdef enum:
     LABEL_MAX = 63               # octets; RFC 1035 s2.3.4
     POINTER_BITS = 0xc0          # the two top bits of a compression pointer; RFC 1035 s4.1.4
     LABELS_MAX = 128             # 127 labels of one octet and the root; RFC 1035 s2.3.4
-    POINTERS_MAX = 127           # jumps in one name: one before each label is the most that makes sense;
-                                 # pointers to pointers could be 8,192 (RFC 9267 s2)
+    POINTERS_MAX = 127           # jumps in one name: more than one a label has no use; RFC 9267 s2
     MESSAGE_MAX = 65535          # octets; RFC 1035 s4.2.2
     RR_FIXED_LEN = 10            # type, class, TTL, rdlength; RFC 1035 s4.1.3
     RR_MIN_LEN = 11              # root owner and the fixed part

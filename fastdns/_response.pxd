@@ -10,11 +10,12 @@ ctypedef enum response_rc:
     RESPONSE_SHORT = -1          # no whole header, or QR=0
     RESPONSE_MALFORMED = -2      # lengths, labels or pointers that don't fit (RFC 9267), two OPTs
 
-ctypedef enum response_kind:     # RFC 2308 s2
+# RFC 2308 s2. NODATA: NOERROR, SOA in authority, and the answer section is empty or an alias chain
+# that ends in nothing (CNAME, DNAME, their RRSIGs; s2.2). Of a chain, min_ttl bounds the life as
+# well as the SOA.
+ctypedef enum response_kind:
     RESPONSE_ANSWER = 1          # NOERROR with a record in the answer section that is not NODATA's
-    RESPONSE_NODATA = 2          # NOERROR, SOA in authority, and the answer section is empty or an
-                                 # alias chain that ends in nothing (CNAME, DNAME, their RRSIGs;
-                                 # RFC 2308 s2.2): then min_ttl bounds its life as well as the SOA
+    RESPONSE_NODATA = 2
     RESPONSE_NXDOMAIN = 3
     RESPONSE_REFERRAL = 4        # NOERROR, no answer, NS but no SOA in authority
     RESPONSE_EMPTY = 5           # NOERROR with nothing that says for how long
@@ -36,8 +37,7 @@ ctypedef struct response_t:
     uint8_t has_soa              # in the authority section
     uint8_t compressed           # a pointer was met
     uint8_t opt_do
-    uint32_t min_ttl             # s, over all records but OPT; TTLs over 2^31-1 count as 0 (RFC 2181
-                                 # s8); 0 when there are no records
+    uint32_t min_ttl             # s, over all records but OPT, 0 if none; over 2^31-1 is 0 (RFC 2181 s8)
     uint32_t soa_ttl             # s, of that SOA
     uint32_t soa_minimum         # s, its MINIMUM field; RFC 2308 s4
     uint32_t plain_len           # octets of the message without compression and OPT; may exceed 65535
@@ -46,10 +46,10 @@ ctypedef struct response_t:
 
 # Check every length, label and pointer (a pointer must go backwards and the walk is bounded),
 # fill `out`. Names inside rdata are checked for the types whose rdata may be compressed
-# (RFC 3597 s4); other rdata passes byte for byte. No name may have octets of a TTL for labels, as
-# TTLs change. Question count must be 1. An OPT may stand
-# anywhere in the additional section; its options are not looked at. TSIG and SIG(0) pass as
-# ordinary records.
+# (RFC 3597 s4); other rdata passes byte for byte. A name may not be made of a TTL's octets, nor
+# point into the middle of a label of the question, as replies change TTLs and the question's
+# case. Question count must be 1. An OPT may stand anywhere in the additional section; its options
+# are not looked at. TSIG and SIG(0) pass as ordinary records.
 cdef response_rc parse_response(const uint8_t *msg, size_t msg_len, response_t *out) noexcept nogil
 
 # How the rdata of a type is made up, where names in it may be compressed: octets (and for NAPTR

@@ -6,7 +6,7 @@ the contract stands in ``_response.pxd``. Everything that is later copied, aged,
 compressed without a look is checked here, once.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastdns._name cimport get_u16, get_u32, name_length, name_same, name_skip
@@ -109,10 +109,26 @@ ctypedef struct walk_t:
     uint32_t msg_len
     uint32_t pos
     uint32_t qname_len
+    uint64_t label_starts[4]     # bit i: a label of the question's name begins at its octet i
     uint32_t qtype
     uint32_t ext_rcode
     bint answered                # a record that is no alias, or is what was asked for
     bint has_ns                  # in the authority section
+
+
+cdef inline void note_question_labels(walk_t *walk) noexcept nogil:
+    cdef const uint8_t *name = walk.msg + HEADER_LEN
+    cdef uint32_t off = 0
+    walk.label_starts[0] = walk.label_starts[1] = walk.label_starts[2] = walk.label_starts[3] = 0
+    while off < walk.qname_len:
+        walk.label_starts[off >> 6] |= <uint64_t>1 << (off & 63)
+        off += name[off] + 1
+
+
+cdef inline bint is_question_label(const walk_t *walk, uint32_t pos) noexcept nogil:
+    # Whether a label of the question begins at this octet of the message, which is below 275.
+    cdef uint32_t off = pos - HEADER_LEN
+    return off < walk.qname_len and (walk.label_starts[off >> 6] >> (off & 63)) & 1
 
 
 cdef bint covers_ttl(const response_t *out, uint32_t start, uint32_t end) noexcept nogil:
@@ -128,10 +144,12 @@ cdef bint covers_ttl(const response_t *out, uint32_t start, uint32_t end) noexce
     return low < out.ttl_count and out.ttl_off[low] < end
 
 
-cdef bint leans_on_ttl(const uint8_t *msg, uint32_t pos, const response_t *out) noexcept nogil:
-    # Whether a good, compressed name has octets of a TTL for labels. A pointer may aim anywhere
-    # (at names in rdata that is opaque to us), but TTLs are changed in every reply, and a name
-    # that changes with them could become any other, or malformed.
+cdef bint unsteady_name(const walk_t *walk, uint32_t pos, const response_t *out) noexcept nogil:
+    # Whether a good, compressed name could read otherwise in a reply. A pointer may aim anywhere
+    # (at names in rdata that is opaque to us), but replies change TTLs and the letter case of the
+    # question: labels made of a TTL's octets, or a pointer into the middle of one of the
+    # question's labels, could become any other name, or a malformed one.
+    cdef const uint8_t *msg = walk.msg
     cdef uint32_t part = 0              # where the labels that a pointer led to begin
     cdef uint32_t label
     while True:
@@ -139,16 +157,19 @@ cdef bint leans_on_ttl(const uint8_t *msg, uint32_t pos, const response_t *out) 
         if label != 0 and label < <uint32_t>POINTER_BITS:
             pos += label + 1
             continue
-        if part != 0 and pos >= out.records_off and covers_ttl(out, part, pos + 1):
+        # What ends the part counts too: the root's octet, or a pointer's two.
+        if part != 0 and covers_ttl(out, part, pos + (1 if label == 0 else 2)):
             return True
         if label == 0:
             return False
         pos = part = get_u16(msg + pos) & POINTER_TARGET
+        if part < out.records_off:
+            return not is_question_label(walk, part)
 
 
 cdef inline uint32_t take_name(const walk_t *walk, uint32_t pos, uint32_t end, uint32_t *full_len,
                                response_t *out) noexcept nogil:
-    # name_skip for a name that must end before `end`, and the rule about TTLs. Most owners are a
+    # name_skip for a name that must end before `end`, and must not be unsteady. Most owners are a
     # pointer to the question.
     cdef uint32_t in_place
     if end - pos >= 2 and get_u16(walk.msg + pos) == POINTER_TO_QNAME:
@@ -158,7 +179,7 @@ cdef inline uint32_t take_name(const walk_t *walk, uint32_t pos, uint32_t end, u
     in_place = name_skip(walk.msg, end, pos, full_len)
     if in_place != 0 and in_place != full_len[0]:
         out.compressed = 1
-        if leans_on_ttl(walk.msg, pos, out):
+        if unsteady_name(walk, pos, out):
             return 0
     return in_place
 
@@ -303,6 +324,7 @@ cdef response_rc parse_response(const uint8_t *msg, size_t msg_len, response_t *
     walk.pos = HEADER_LEN + walk.qname_len
     if walk.qname_len == 0 or walk.msg_len - walk.pos < 4:
         return RESPONSE_MALFORMED
+    note_question_labels(&walk)
     walk.qtype = get_u16(msg + walk.pos)
     walk.pos += 4
     out.records_off = walk.pos

@@ -294,15 +294,21 @@ cdef void check_same_records(const uint8_t *a, uint32_t a_len, uint32_t a_pos, c
 
 cdef void check_reply(const uint8_t *msg, uint32_t msg_len, const answer_view *view,
                       const fd_query_t *query, uint32_t limit, uint64_t now_ms) noexcept nogil:
-    # The reply to a query for this message's question: good, within its limit, the same records.
+    # The reply to a query for this message's question in the other letter case: good, within its
+    # limit, the same records.
+    cdef uint8_t question[300]
     cdef uint32_t n, i, kept, required, age_s, was, written_ttl, base = parsed.records_off
     cdef bint stale
-    memcpy(reply, msg, base)
+    memcpy(question, msg + HEADER, base - HEADER)
+    for i in range(base - HEADER - 4):
+        if 65 <= (question[i] & 0xdf) <= 90:
+            question[i] ^= 0x20
+    memcpy(reply + HEADER, question, base - HEADER)
     n = compose_reply(view, query, reply, limit, now_ms)
     check(n <= (limit if limit > 512 else 512), b"reply: limit")
     check(parse_response(reply, n, &reparsed) == 0, b"reply: parses")
     check(reparsed.records_end == n, b"reply: nothing follows")
-    check(memcmp(reply + HEADER, msg + HEADER, base - HEADER) == 0, b"reply: question")
+    check(memcmp(reply + HEADER, question, base - HEADER) == 0, b"reply: question")
     check((reparsed.opt_off != 0) == (query.edns != 0), b"reply: OPT out if in")
     kept = reparsed.ttl_count
     required = <uint32_t>view.entry.ancount + view.entry.nscount

@@ -315,9 +315,24 @@ class TestHostile:
             parse(message([spelled, into, struct.pack("!H", 0xC000 | (33 + 16 + 12)) + A[2:]])).rc
             == MALFORMED
         )
+        # The root alone, in the TTL's first octet, and a pointer that ends there.
+        root = record(POINTER, 16, b"text", ttl=30, rdclass=0x0161)
+        assert parse(message([root, struct.pack("!H", 0xC000 | (33 + 2 + 2)) + A[2:]])).rc == MALFORMED
+        pointer = record(POINTER, 16, b"text", ttl=0x0C000000, rdclass=0x00C0)
+        assert parse(message([pointer, struct.pack("!H", 0xC000 | (33 + 2 + 3)) + A[2:]])).rc == MALFORMED
         # Names in rdata that is opaque to us, and a name in the rdata of a known type, may be aimed at.
         signed = record(POINTER, 46, bytes(18) + labels(b"x") + b"sig")
         assert parse(message([signed, struct.pack("!H", 0xC000 | (33 + 12 + 18)) + A[2:]])).rc == OK
+
+    def test_pointers_into_the_question_aim_at_its_labels(self) -> None:
+        name = labels(b"a\1b", b"\xc0\x0c")
+        for target in range(12, 12 + len(name) + 4):
+            owner = struct.pack("!H", 0xC000 | target)
+            good = target in (12, 16, 19)  # the two labels and the root
+            assert (parse(message([owner + A[2:]], name=name)).rc == OK) == good, target
+            assert (parse(message([record(POINTER, 15, b"\0\1" + owner)], name=name)).rc == OK) == good, (
+                target
+            )
 
     def test_an_owner_made_of_its_own_ttl(self) -> None:
         # The question's class 00 01 begins a label of one octet that runs into the record.
