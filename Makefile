@@ -22,6 +22,7 @@ MODULES := $(shell find fastdns -name '*.py' -o -name '*.zone')
 RUN_DEPS := $(VENV)/.stamp-run
 DEV_DEPS := $(VENV)/.stamp-dev
 BUILT := $(VENV)/.stamp-built
+TESTING_BUILT := $(VENV)/.stamp-testing
 INSTALLED := $(VENV)/.stamp-installed
 DEBUG_BUILT := $(VENV)/.stamp-debug
 
@@ -31,9 +32,9 @@ GO_ON := { test -z "$${FASTDNS_REQUIRE_PEERS:-}" && echo "going on: tests that n
 .PHONY: help run test stress full-stress slow lint format build debug tools micro bench peers fuzz clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build  ## build, start the server with an example upstream, show how to ask it; Ctrl-C ends it
+run: $(BUILT) $(INSTALLED)  ## build, start the server with an example upstream, show how to ask it; Ctrl-C ends it
 	@exec $(PYTHON) -m fastdns demo
 
 test: build debug tools  ## build and pass the tests; PYTEST_ARGS="-k name" for some of them
@@ -59,15 +60,20 @@ $(DEV_DEPS): pyproject.toml tools/requirements.py $(RUN_DEPS)
 $(BUILT): setup.py $(SOURCES) $(RUN_DEPS)
 	@for so in $$(find fastdns -name '*.so'); do test -e "$${so%%.*}.pyx" || rm -v "$$so"; done
 	@echo "compiling"
-	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@FASTDNS_TESTING=0 $(PYTHON) setup.py --quiet build_ext --inplace
 	@$(PYTHON) -m compileall -q fastdns
 	@touch $@
+
+$(TESTING_BUILT): $(BUILT)
+	@echo "compiling the wrappers that tests use"
+	@$(PYTHON) setup.py --quiet build_ext --inplace
+	@touch $(BUILT) $@
 
 $(INSTALLED): setup.py pyproject.toml $(BUILT)
 	@test $@ -nt pyproject.toml || $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
-build: $(BUILT) $(INSTALLED)  ## compile what changed
+build: $(BUILT) $(TESTING_BUILT) $(INSTALLED)  ## compile what changed
 
 $(DEBUG_BUILT): setup.py $(SOURCES) $(MODULES) $(RUN_DEPS)
 	@echo "compiling the debug build"
@@ -119,7 +125,7 @@ go: | $(PYTHON)
 
 clean:  ## remove what was built; .venv and the peers stay
 	rm -rf build/cython build/cython-debug build/debug build/lib.* build/temp.* build/bdist.* dist bench/bin
-	rm -f $(VENV)/.stamp-built $(VENV)/.stamp-debug
+	rm -f $(BUILT) $(TESTING_BUILT) $(DEBUG_BUILT)
 	find fastdns \( -name '*.so' -o -name '*.c' \) -delete
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -26,16 +26,17 @@ DIRECTIVES: dict[str, object] = {
     "embedsignature": True,
 }
 
-CFLAGS = ["-std=gnu11", "-O2", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+CFLAGS = ["-std=gnu11", "-O2", "-g0", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 MACROS: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
 if DEBUG:
     CFLAGS += ["-O1", "-g"]
     MACROS.append(("FASTDNS_DEBUG", "1"))
 
 # Every .pyx under fastdns/ is an extension of its own. The wrappers of fastdns/_testing are for
-# work on fastdns itself: a wheel goes without.
+# tests: a wheel goes without, and so does `make run` (FASTDNS_TESTING=0).
+TESTING = os.environ.get("FASTDNS_TESTING", "1" if DEBUG or "--inplace" in sys.argv else "0") == "1"
 MODULES = sorted(str(path) for path in Path("fastdns").rglob("*.pyx"))
-if not (DEBUG or IN_PLACE or os.environ.get("FASTDNS_TESTING") == "1"):
+if not TESTING:
     MODULES = [path for path in MODULES if not path.startswith("fastdns/_testing/")]
 
 EXTENSIONS = [

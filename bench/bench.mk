@@ -14,8 +14,8 @@ $(BENCH_BUILD)/%: bench/%.c bench/batch.h
 	$(CC) $(BENCH_CFLAGS) -o $@ $<
 
 # BENCH_ARGS: for instance --quick, or --servers fastdns,unbound --rounds 5
-bench: bench-tools
+bench: bench-tools  ## fastdns and its peers as multiples of the floor, as a table and JSON
 	$(PYTHON) -m bench.run $(BENCH_ARGS)
 
-peers:
+peers:  ## build CoreDNS and node-cache for tests and benches
 	tests/peers/build.sh

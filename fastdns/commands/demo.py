@@ -36,7 +36,7 @@ SHOWN_NAME: Final = "nginx-svc.default.svc.cluster.local"
 _DEFAULT_LISTEN: Final = "127.0.0.1:5300"
 _START_S: Final = 10.0
 _LOAD_NAMES: Final = 1000  # svc-0 to svc-999 in fastdns/demo/cluster.zone
-_FIRST_TIME_RATE: Final = 500.0  # the upstream is Python: what fastdns is fast at isn't shown by drowning it
+_FIRST_TIME_RATE: Final = 300.0  # the upstream is Python: what fastdns is fast at isn't shown by drowning it
 _DESCRIPTION: Final = """\
 Start an example upstream with a small cluster's zone and the server in front of it, load it for a
 few seconds, print the figures, and serve until Ctrl-C. Needs no internet."""
