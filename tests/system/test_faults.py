@@ -9,13 +9,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import dns.rcode
 import pytest
 
 from fastdns.loadgen.process import finish_process, start_process
-from fastdns.loadgen.spec import LoadResult, LoadSpec
+from fastdns.loadgen.spec import LoadSpec
 from tests.counts import count
 from tests.peers import make_zone
 from tests.peers.run import Peer
@@ -29,145 +31,206 @@ KILL_PAUSE_S = (
 )
 REPLACED_WITHIN_S = 2.5  # a stopped child: 15 ticks of 100 ms, and what the machine adds
 WARM_UP_S = 0.5
+START_S = 20.0  # of the load generator, on a busy machine
+NOWHERE = ("", 0)  # a load's address before there is a server
+ATTEMPTS = 3  # of which the undisturbed one counts
 NAMES = [(name, rdtype) for name, rdtype in make_zone.questions(make_zone.CLUSTER) if "headless-" not in name]
 
 pytestmark = pytest.mark.fault
 
 
-@pytest.fixture
-def victim(coredns: Peer) -> Iterator[Server]:
-    """A server that may be hurt."""
-    with serve(coredns.server) as server:
-        yield server
+def survive(
+    coredns: Peer,
+    hurt: Callable[[Server], None],
+    load: LoadSpec,
+    workers: int = 2,
+) -> None:
+    """Start a server and the load, hurt the server, assert that every question was answered in time.
+
+    A machine that gives the workers no CPU for half a second loses packets in the kernel, whoever the server
+    is. That is seen in the drops of its sockets and in the keeper's late ticks. Such a run says nothing and
+    is repeated, the last one counts whatever it was.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        with serve(coredns.server, workers=workers) as server:
+            running = start_load(server, load)
+            hurt(server)
+            result = finish_process(running, START_S + (load.seconds or 0.0) + load.timeout_s)
+            drops, late = socket_drops(server.endpoint[1]), server.stats().board["late_ticks"]
+            disturbed = f"{drops} datagrams dropped by the kernel, {late} late ticks"
+            if result.timeouts and (drops or late) and attempt < ATTEMPTS:
+                print(f"again: {disturbed}: {result}")
+                continue
+            assert result.timeouts == 0, (
+                f"{result.timeouts} questions without an answer; {disturbed}: {result}"
+            )
+            assert set(result.rcodes) == {"NXDOMAIN" if load.unique_suffix else "NOERROR"}, result
+            assert result.mismatched == 0, result
+            assert result.refused == 0, result
+            return
 
 
-def load(
-    server: Server, seconds: float, rate: float = RATE, timeout_s: float = 1.0
-) -> "subprocess.Popen[str]":
-    """Begin the load; returns when its first queries are under way."""
-    before = server.stats().counter("udp_queries")
-    spec = LoadSpec(
-        server.endpoint,
+def paced(seconds: float, rate: float = RATE, timeout_s: float = 1.0) -> LoadSpec:
+    """Hits and misses at a fixed rate. The window is wide: what stands still must not hold the rest back."""
+    return LoadSpec(
+        NOWHERE,
         names=NAMES,
         order="random",
         seconds=seconds,
         rate=rate,
-        window=int(rate * timeout_s),  # what stands still for that long must not hold the rest back
+        window=int(rate * timeout_s),
         timeout_s=timeout_s,
     )
-    running = start_process(spec)
+
+
+def start_load(server: Server, load: LoadSpec) -> "subprocess.Popen[str]":
+    """Begin the load; returns when its first queries are under way."""
+    before = server.stats().counter("udp_queries")
+    running = start_process(replace(load, server=server.endpoint))
     server.wait_for(lambda stats: stats.counter("udp_queries") > before + 100, "the load's first queries")
     time.sleep(WARM_UP_S)
     return running
 
 
-def finish(running: "subprocess.Popen[str]", seconds: float) -> LoadResult:
-    result = finish_process(running, seconds + 20.0)
-    print(f"\n{result}")
-    return result
+def socket_drops(port: int) -> int:
+    """Datagrams that the kernel had no room for, on all UDP sockets of a port."""
+    drops = 0
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) == port:
+                drops += int(fields[-1])
+    return drops
 
 
-def assert_all_answered(result: LoadResult) -> None:
-    assert result.timeouts == 0, f"{result.timeouts} questions had no answer in time: {result}"
-    assert set(result.rcodes) == {"NOERROR"}, result
-    assert result.mismatched == 0, result
-    assert result.refused == 0, result
-
-
-def test_kill_each_role_in_turn_under_load(victim: Server) -> None:
+def test_kill_each_role_in_turn_under_load(coredns: Peer) -> None:
     """SIGKILL of a worker, the coordinator, control, again and again at 20,000 queries/s: nothing is lost."""
     rounds = count("child_kills")
-    seconds = rounds * 3 * (KILL_PAUSE_S + 0.35) + 3
-    running = load(victim, seconds)
-    gaps = []
-    for number in range(rounds):
-        for role, index in (("worker", number % 2), ("coordinator", 0), ("control", 0)):
-            child = victim.kill_child(role, index)
-            gaps.append((role, child["started_ms"] - child["died_ms"]))
-            time.sleep(KILL_PAUSE_S)
-    result = finish(running, seconds)
-    assert_all_answered(result)
-    assert max(gap for _, gap in gaps) <= BACK_WITHIN_MS, gaps
-    stats = victim.stats()
-    assert stats.child("coordinator")["restarts"] == rounds
-    assert stats.child("control")["restarts"] == rounds
-    assert stats.child("worker", 0)["restarts"] + stats.child("worker", 1)["restarts"] == rounds
-    assert stats.counter("hits") > 0
-    assert stats.counter("stores") > 0
+
+    def hurt(server: Server) -> None:
+        gaps = []
+        for number in range(rounds):
+            for role, index in (("worker", number % 2), ("coordinator", 0), ("control", 0)):
+                child = server.kill_child(role, index)
+                gaps.append((role, child["started_ms"] - child["died_ms"]))
+                time.sleep(KILL_PAUSE_S)
+        stats = server.stats()
+        assert stats.child("coordinator")["restarts"] == rounds
+        assert stats.child("control")["restarts"] == rounds
+        assert stats.child("worker", 0)["restarts"] + stats.child("worker", 1)["restarts"] == rounds
+        assert stats.counter("hits") > 0
+        assert stats.counter("stores") > 0
+        assert max(gap for _, gap in gaps) <= BACK_WITHIN_MS, gaps
+
+    survive(coredns, hurt, paced(rounds * 3 * (KILL_PAUSE_S + 0.1) + 2))
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("role", ["worker", "coordinator", "control"])
-def test_kill_one_role_under_load(victim: Server, role: str) -> None:
-    """The same role each time, at the full rate, misses as many as hits."""
+def test_kill_one_role_under_load(coredns: Peer, role: str) -> None:
+    """The same role each time, at the full rate."""
     rounds = count("child_kills")
-    seconds = rounds * 1.6 + 3
-    running = load(victim, seconds)
-    gaps = []
-    for _ in range(rounds):
-        child = victim.kill_child(role)
-        gaps.append(child["started_ms"] - child["died_ms"])
-        time.sleep(1.1)
-    result = finish(running, seconds)
-    assert_all_answered(result)
-    assert max(gaps) <= BACK_WITHIN_MS, gaps
+
+    def hurt(server: Server) -> None:
+        gaps = []
+        for _ in range(rounds):
+            child = server.kill_child(role)
+            gaps.append(child["started_ms"] - child["died_ms"])
+            time.sleep(1.1)
+        assert max(gaps) <= BACK_WITHIN_MS, gaps
+
+    survive(coredns, hurt, paced(rounds * 1.3 + 2))
 
 
-def test_two_at_once(victim: Server) -> None:
+def test_worker_killed_at_full_speed(coredns: Peer) -> None:
+    """A lone worker that never rests: it dies with packets in hand, and its successor answers them."""
+
+    def hurt(server: Server) -> None:
+        for _ in range(count("child_kills")):
+            server.kill_child("worker")
+            time.sleep(1.1)
+        assert server.stats().counter("recovered_packets") > 0
+
+    seconds = count("child_kills") * 1.3 + 2
+    load = LoadSpec(NOWHERE, names=NAMES[:400], seconds=seconds, window=1024)
+    survive(coredns, hurt, load, workers=1)
+
+
+def test_coordinator_killed_at_full_speed(coredns: Peer) -> None:
+    """Names never asked before, as fast as it goes: what the coordinator knew is asked again."""
+
+    def hurt(server: Server) -> None:
+        for _ in range(count("child_kills")):
+            server.kill_child("coordinator")
+            time.sleep(1.1)
+
+    seconds = count("child_kills") * 1.3 + 2
+    load = LoadSpec(NOWHERE, unique_suffix="svc.cluster.local", seconds=seconds, window=256)
+    survive(coredns, hurt, load)
+
+
+def test_two_at_once(coredns: Peer) -> None:
     """A worker and the coordinator die in the same instant, in either order."""
-    running = load(victim, 6.0)
-    for first, second in ((("worker", 0), ("coordinator", 0)), (("coordinator", 0), ("worker", 1))):
-        stats = victim.stats()
-        for role, index in (first, second):
-            os.kill(stats.child(role, index)["pid"], signal.SIGKILL)
-        for role, index in (first, second):
-            victim.wait_for_successor(stats.child(role, index))
-        time.sleep(1.2)
-    assert_all_answered(finish(running, 6.0))
+
+    def hurt(server: Server) -> None:
+        for pair in ((("worker", 0), ("coordinator", 0)), (("coordinator", 0), ("worker", 1))):
+            before = server.stats()
+            for role, index in pair:
+                os.kill(before.child(role, index)["pid"], signal.SIGKILL)
+            for role, index in pair:
+                server.wait_for_successor(before.child(role, index))
+            time.sleep(1.2)
+
+    survive(coredns, hurt, paced(5.0))
 
 
-def test_both_workers_at_once(victim: Server) -> None:
+def test_both_workers_at_once(coredns: Peer) -> None:
     """Nobody is left to answer: the sockets keep the packets for the successors."""
-    running = load(victim, 4.0)
-    stats = victim.stats()
-    for index in (0, 1):
-        os.kill(stats.child("worker", index)["pid"], signal.SIGKILL)
-    assert_all_answered(finish(running, 4.0))
-    after = victim.stats()
-    assert [after.child("worker", index)["restarts"] for index in (0, 1)] == [1, 1]
+
+    def hurt(server: Server) -> None:
+        before = server.stats()
+        for index in (0, 1):
+            os.kill(before.child("worker", index)["pid"], signal.SIGKILL)
+        for index in (0, 1):
+            server.wait_for_successor(before.child("worker", index))
+
+    survive(coredns, hurt, paced(3.0))
 
 
 @pytest.mark.parametrize("role", ["worker", "coordinator"])
-def test_stopped_child_is_replaced(victim: Server, role: str) -> None:
+def test_stopped_child_is_replaced(coredns: Peer, role: str) -> None:
     """SIGSTOP: without a heartbeat it is replaced after 1.5 s; what waited for it is answered then."""
     rounds = count("stopped_children")
-    seconds = rounds * 4.5 + 2
+
+    def hurt(server: Server) -> None:
+        for _ in range(rounds):
+            before = server.stats().child(role, 0)
+            began = time.monotonic()
+            os.kill(before["pid"], signal.SIGSTOP)
+            with Client(server.endpoint) as client:
+                assert client.ask("nginx-svc.default.svc.cluster.local").rcode() == dns.rcode.NOERROR
+            after = server.wait_for_successor(before)
+            assert 1.2 < time.monotonic() - began < REPLACED_WITHIN_S
+            assert after["stuck"] == before["stuck"] + 1
+            assert not is_alive(before["pid"])
+            time.sleep(1.5)
+
     # A rate at which 4 MiB of socket hold what comes in meanwhile.
-    running = load(victim, seconds, rate=2_000, timeout_s=4.4)
-    for _ in range(rounds):
-        before = victim.stats().child(role, 0)
-        began = time.monotonic()
-        os.kill(before["pid"], signal.SIGSTOP)
-        with Client(victim.endpoint) as client:
-            assert client.ask("nginx-svc.default.svc.cluster.local").rcode() == dns.rcode.NOERROR
-        after = victim.wait_for_successor(before)
-        assert 1.2 < time.monotonic() - began < REPLACED_WITHIN_S
-        assert after["stuck"] == before["stuck"] + 1
-        assert not is_alive(before["pid"])
-        time.sleep(1.5)
-    assert_all_answered(finish(running, seconds))
+    survive(coredns, hurt, paced(rounds * 4.0 + 2, rate=2_000, timeout_s=4.4))
 
 
-def test_short_stop_is_forgiven(victim: Server) -> None:
+def test_short_stop_is_forgiven(coredns: Peer) -> None:
     """A child that stands still for less than 15 ticks goes on, and nobody is killed."""
-    running = load(victim, 4.0, rate=2_000, timeout_s=3.0)
-    for role in ("worker", "coordinator", "control"):
-        pid = victim.pid(role)
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.6)
-        os.kill(pid, signal.SIGCONT)
-    assert_all_answered(finish(running, 4.0))
-    assert not any(child["restarts"] or child["stuck"] for child in victim.stats().children)
+
+    def hurt(server: Server) -> None:
+        for role in ("worker", "coordinator", "control"):
+            pid = server.pid(role)
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.6)
+            os.kill(pid, signal.SIGCONT)
+        assert not any(child["restarts"] or child["stuck"] for child in server.stats().children)
+
+    survive(coredns, hurt, paced(3.5, rate=2_000, timeout_s=3.0))
 
 
 def test_coordinator_down_and_cache_full_of_answers(coredns: Peer) -> None:
