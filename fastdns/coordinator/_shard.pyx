@@ -13,8 +13,8 @@ asks for any more would keep their place for as long as the flood lasts, and new
 have only the rest. So a round ends after as many evictions as there are entries.
 
 Entries differ in size, so a victim may leave too small a hole. Then the hole is widened to its
-right over entries that nobody asked for; where these stand in the way eight times, and for large
-entries at once, the window of the shard that holds the fewest entries in use is emptied.
+right over entries that nobody asked for. Where entries in use stand in the way eight times, the
+window of the shard that holds the fewest of them is emptied.
 """
 
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
@@ -313,12 +313,10 @@ cdef uint32_t best_window(const shard_t *shard, uint32_t units, uint32_t pinned)
 
 cdef uint32_t space_room(shard_t *shard, uint32_t units, uint32_t pinned, uint64_t now_ms) noexcept nogil:
     cdef uint32_t off = space_take(&shard.space, units)
-    cdef uint32_t tries = VICTIMS if units <= <uint32_t>SMALL_UNITS else 0
     cdef uint32_t slot
     if off != SPACE_NONE:
         return off
-    while tries:
-        tries -= 1
+    for _ in range(<uint32_t>VICTIMS):
         slot = next_victim(shard, pinned, now_ms)
         if slot == NO_SLOT:
             break
