@@ -165,16 +165,16 @@ cdef class Table:
         return {i: self.c.tickets[index * self.c.worker_count + i] for i in range(self.c.worker_count)
                 if self.c.flights[index].waiting >> i & 1}
 
-    def attempt(self, uint32_t flight, uint32_t channel, uint16_t id) -> int:
-        return attempt_add(&self.c, flight, channel, id)
+    def attempt(self, uint32_t flight, uint32_t channel, uint16_t number) -> int:
+        return attempt_add(&self.c, flight, channel, number)
 
-    def find_attempt(self, uint32_t channel, uint16_t id):
+    def find_attempt(self, uint32_t channel, uint16_t number):
         """The flight that an answer belongs to, or None."""
-        index = attempt_find(&self.c, channel, id)
+        index = attempt_find(&self.c, channel, number)
         return None if index == NONE else self.c.attempts[index].flight
 
-    def remove_attempt(self, uint32_t channel, uint16_t id) -> None:
-        attempt_remove(&self.c, attempt_find(&self.c, channel, id))
+    def remove_attempt(self, uint32_t channel, uint16_t number) -> None:
+        attempt_remove(&self.c, attempt_find(&self.c, channel, number))
 
     def on_channel(self, uint32_t channel) -> list[tuple[int, int]]:
         """(flight, id) of the attempts on a channel, newest first."""
@@ -186,7 +186,7 @@ cdef class Table:
         return found
 
     def of_flight(self, uint32_t flight) -> list[tuple[int, int]]:
-        """(channel, id) of a flight's attempts, newest first."""
+        """(channel, number) of a flight's attempts, newest first."""
         found = []
         index = self.c.flights[flight].attempts
         while index != NONE:
@@ -230,7 +230,7 @@ def next_upstream(uint32_t count, uint8_t asked, uint16_t refused):
 
 
 def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t flags, uint8_t key_flags,
-          uint16_t id, bint edns) -> bytes:
+          uint16_t number, bint edns) -> bytes:
     cdef question_t question
     cdef uint8_t[288] out
     memset(&question, 0, sizeof(question))
@@ -239,7 +239,7 @@ def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t fla
     question.qclass = qclass
     question.flags = flags
     question.key_flags = key_flags
-    octets = write_query(&question, &qname[0], id, edns, out)
+    octets = write_query(&question, &qname[0], number, edns, out)
     return (<const uint8_t *>out)[:octets]
 
 

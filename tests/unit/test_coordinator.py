@@ -10,9 +10,9 @@ import time
 import dns.flags
 import dns.rcode
 import pytest
-from fastdns._testing.cache import Cache
 
 from fastdns import _segments
+from fastdns._testing.cache import Cache
 from tests.coordtools import (
     ANSWER,
     EDE_NETWORK_ERROR,
