@@ -44,7 +44,7 @@ cdef void *_take(size_t octets) except NULL:
     # Touched now, not under load: what doesn't fit has to show at the start.
     cdef void *memory = malloc(octets)
     if memory == NULL:
-        raise MemoryError("coordinator: no memory")
+        raise MemoryError("no memory")
     memset(memory, 0, octets)
     return memory
 
@@ -68,9 +68,9 @@ cdef class Coordinator:
         c.wake = wake
         c.epoll = epoll_create1(EPOLL_CLOEXEC)
         if c.epoll < 0:
-            raise OSError("coordinator: epoll_create1 failed")
+            raise OSError("epoll_create1 failed")
         if len(regions) > FD_MAX_WORKERS or len(regions) != len(wake_workers):
-            raise RuntimeError(f"coordinator: {len(regions)} regions, {len(wake_workers)} eventfds")
+            raise RuntimeError(f"{len(regions)} regions, {len(wake_workers)} eventfds")
         c.worker_count = <uint32_t>len(regions)
         waiting = sum(self._map_region(i, regions[i], wake_workers[i]) for i in range(len(regions)))
         self._take_memory(waiting)
@@ -81,7 +81,7 @@ cdef class Coordinator:
         cdef void *base = map_segment(fd, False, &size)
         self.c.config = config_check(base, size)
         if self.c.config == NULL or self.c.config.upstream_count > FD_MAX_UPSTREAMS:
-            raise RuntimeError("coordinator: config is not a configuration of this version")
+            raise RuntimeError("config is not a configuration of this version")
         self.c.upstream_count = self.c.config.upstream_count
 
     def _map_post(self, int fd) -> None:
@@ -89,7 +89,7 @@ cdef class Coordinator:
         cdef void *base = map_segment(fd, True, &size)
         self.c.post = post_check(base, size)
         if self.c.post == NULL:
-            raise RuntimeError("coordinator: post is not a segment of this version")
+            raise RuntimeError("post is not a segment of this version")
         self.c.counters = &self.c.post.counters[0]
 
     def _map_region(self, int index, int fd, int wake) -> int:
@@ -99,7 +99,7 @@ cdef class Coordinator:
         cdef fd_region_t *region = region_check(base, size)
         cdef worker_link_t *link = &self.c.workers[index]
         if region == NULL:
-            raise RuntimeError(f"coordinator: region {index} is not a segment of this version")
+            raise RuntimeError(f"region {index} is not a segment of this version")
         link.region = region
         link.wake = wake
         ring_open(&link.questions, &region.question_ring,
@@ -123,7 +123,7 @@ cdef class Coordinator:
         c.room = <compress_room_t *>_take(sizeof(compress_room_t))
         c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)
         if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c)):
-            raise MemoryError("coordinator: no memory")
+            raise MemoryError("no memory")
 
     def _attach(self, int fd) -> None:
         cdef coordinator_t *c = self.c
@@ -133,7 +133,7 @@ cdef class Coordinator:
         cdef const uint16_t *hits[16]
         cdef uint32_t i
         if rc != OPEN_OK:
-            raise RuntimeError(f"coordinator: cache is not a segment of this version ({<int>rc})")
+            raise RuntimeError(f"cache is not a segment of this version ({<int>rc})")
         for i in range(c.worker_count):
             hits[i] = <const uint16_t *>fd_at(c.workers[i].region, c.workers[i].region.hits.off)
             if c.workers[i].region.hits.count < c.cache.slots * c.cache.shard_count:
@@ -143,7 +143,7 @@ cdef class Coordinator:
                            fd_load64(&(<fd_cache_header_t *>base).generation) + 1)
         c.store = store_attach(&c.cache, hits, c.worker_count, c.post, c.generation, c.now_ms)
         if c.store == NULL:
-            raise MemoryError("coordinator: no memory")
+            raise MemoryError("no memory")
 
     def recover(self) -> tuple[str, int, bytes] | None:
         """What a predecessor had in hand when it died: ("suspect" or "quarantined", key hash, qname)."""

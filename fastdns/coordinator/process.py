@@ -11,16 +11,11 @@ from fastdns.child import begin
 from fastdns.coordinator._coordinator import Coordinator
 from fastdns.handles import CoordinatorHandles
 
-_VERDICTS = {
-    "suspect": "is tried once more",
-    "quarantined": "killed two coordinators and is refused for 60 s",
-}
-
 
 def main(handles: CoordinatorHandles) -> NoReturn:
     """Be the coordinator. Called in a child that the keeper just forked; never returns.
 
-    Exits with 0 when told to stop, with 1 and a line on stderr when it can't start.
+    Exits with 0 when told to stop, with 1 and a line in the log when it can't start.
     """
     status = 1
     try:
@@ -31,7 +26,7 @@ def main(handles: CoordinatorHandles) -> NoReturn:
     except (OSError, RuntimeError, MemoryError) as error:
         log.error(f"coordinator: {error}")
     except BaseException:  # whatever it was: the keeper's frames above us in this fork must not see it
-        traceback.print_exc()
+        log.error(f"coordinator: {traceback.format_exc()}")
     finally:
         os._exit(status)
 
@@ -44,10 +39,12 @@ def run(handles: CoordinatorHandles) -> None:
     found = coordinator.recover()
     if found is not None:
         verdict, key_hash, qname = found
-        log.error(
-            f"coordinator: one died with question {key_hash:#018x} in hand, qname {qname.hex()} "
-            f"({readable(qname)}): it {_VERDICTS[verdict]}"
-        )
+        name = f"qname {qname.hex()} ({readable(qname)})"
+        line = f"coordinator: one died with key {key_hash:#018x} in hand, {name}"
+        if verdict == "quarantined":
+            log.error(f"{line}: the second on this key, refused for 60 s")
+        else:
+            log.warning(f"{line}: tried once more")
     coordinator.run()
 
 
