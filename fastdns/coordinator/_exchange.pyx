@@ -104,6 +104,7 @@ cdef extern from "coordinator/_debug.h" nogil:
 
 cdef enum:
     SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
+    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
 
 
 # --- taken ---
@@ -153,7 +154,9 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
                         const uint8_t *qname, uint64_t ticket) noexcept nogil:
     # The answer may have been stored between the worker's look and ours: another worker asked, or
-    # a coordinator before us. Whether it is there, fresh, and handed on.
+    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
+    # `now_ms` may be older than the look that found it expired, and on its way to the client it
+    # must not become a stale one.
     cdef fd_entry_t *key = c.entry
     cdef const fd_entry_t *entry
     memset(key, 0, sizeof(fd_entry_t))
@@ -166,7 +169,7 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
     key.qname_len = question.qname_len
     memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
     entry = store_find(c.store, key)
-    if entry == NULL or c.now_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
+    if entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
         return False
     deliver_stored(c, worker, ticket, entry)
     return True

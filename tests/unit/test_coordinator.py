@@ -178,6 +178,19 @@ def test_an_answer_stored_since_the_worker_looked_is_found() -> None:
         assert (w.count("found_stored"), w.count("stores")) == (1, 1)
 
 
+def test_an_answer_in_its_last_second_is_asked_for_again() -> None:
+    """On its way to the client its time would be over, and a worker would write it as a stale one."""
+
+    def play(asked: Asked) -> Reply:
+        return reply(asked, records(asked.qname, 1, "A", "192.0.2.1"))
+
+    with Upstream(play) as up, world(up) as w:
+        for worker in (0, 1):
+            assert w.ask("www.example.", worker=worker).ttls() == [1]
+        assert len(up.asked) == 2
+        assert w.count("found_stored") == 0
+
+
 def test_a_newer_ticket_takes_an_older_ones_place() -> None:
     gate, up = held()
     with up, world(up, retry_floor_ms=5000) as w:
