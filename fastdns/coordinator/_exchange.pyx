@@ -65,7 +65,7 @@ from fastdns.coordinator._inflight cimport (
     inflight_find,
     inflight_remove,
 )
-from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc
+from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc, judge_silence
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -255,8 +255,14 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
 
 
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
+    # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
+    # RFC 9520 s3.2.
+    cdef flight_t *flight = &c.flights[index]
+    if judge_silence(&c.config.block, &flight.question, flight_qname(c, flight), c.now_ms,
+                     c.response, c.entry) == JUDGE_STORE:
+        store_put(c.store, c.entry, c.now_ms)
     deliver_failure(c, index, ede)
-    suspect_cleared(c.post, c.flights[index].question.key_hash)
+    suspect_cleared(c.post, flight.question.key_hash)
     inflight_remove(c, index)
 
 
