@@ -122,9 +122,15 @@ class Holdings:
         )
 
     def readers(self) -> list[int]:
-        """Config, board, post and regions, opened for reading. The caller closes them."""
-        held = (self.config, self.board, self.post, *self.regions)
-        return [_segments.reopen_read_only(one) for one in held]
+        """Config, board, post and regions, opened for reading. The caller closes them. Raises OSError."""
+        opened: list[int] = []
+        try:
+            for one in (self.config, self.board, self.post, *self.regions):
+                opened.append(_segments.reopen_read_only(one))  # noqa: PERF401 - kept where the next one fails
+        except OSError:
+            close_all(opened)
+            raise
+        return opened
 
     def close(self) -> None:
         """Let go of everything: what was asked for can't be had, or its control died before the start."""

@@ -31,6 +31,7 @@ from fastdns.protocol import Geometry, Kind, Message
 CONTROL, COORDINATOR, FIRST_WORKER = 0, 1, 2  # children's numbers, as in _loop
 
 _NOFILE = 65536  # descriptors: sockets here, connections in workers
+_OF_A_FORK = 8  # descriptors that it takes at most: control's pair, and two pipes of multiprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,28 @@ def _raise_descriptor_limit() -> None:
 
 
 def _descriptors() -> set[int]:
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+    """All open descriptors, without the one that lists them. Raises OSError."""
+    listed = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+    return {one for one in listed if _is_open(one)}
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _close_others(before: set[int]) -> None:
+    """Close what a failed fork has opened, and left behind (multiprocess its pipes).
+
+    Where it failed for want of descriptors there is none to list them with. The kernel gives the
+    lowest free number, so the few new ones lie below this bound.
+    """
+    for descriptor in set(range(len(before) + _OF_A_FORK)) - before:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 class Keeper:
@@ -103,8 +125,9 @@ class Keeper:
 
     def _fork(self, child: int) -> None:
         far_end = -1
-        before = _descriptors()
+        before: set[int] | None = None
         try:
+            before = _descriptors()
             if child == CONTROL:
                 far_end = self._open_channel()
             self._loop.starting(child)
@@ -113,10 +136,8 @@ class Keeper:
         except (OSError, MemoryError) as error:
             if child == CONTROL:
                 self._close_channel()
-            # A fork that fails leaves multiprocess's pipes behind.
-            for descriptor in _descriptors() - before:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+            if before is not None:
+                _close_others(before)
             number = error.errno if isinstance(error, OSError) else errno.ENOMEM
             self._loop.has_not_started(child, number or errno.EAGAIN)
             return

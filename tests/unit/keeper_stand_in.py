@@ -25,7 +25,7 @@ from fastdns.control.link import KeeperLink
 from fastdns.control.model import Config, Upstream
 from fastdns.control.sockets import open_listener
 from fastdns.errors import KeeperError
-from fastdns.keeper.process import CONTROL, Entries, Keeper
+from fastdns.keeper.process import CONTROL, Entries, Keeper, _descriptors
 from fastdns.protocol import Geometry, Kind, Message
 from tests.counts import count
 
@@ -82,6 +82,21 @@ def failing_forks() -> None:
     keeper = Keeper(Entries(control=lambda _: os._exit(2), coordinator=leave, worker=leave))
     before = descriptors() + 6  # of the fork that succeeds: control's pair, and multiprocess's two pipes
     sys.exit(keeper.run())
+
+
+def few_descriptors() -> None:
+    """A fork that runs out of descriptors at any point is tried again, and leaves nothing open."""
+    keeper = Keeper(Entries(control=leave, coordinator=leave, worker=leave))
+    before = _descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = []
+    for free in range(6):  # the fork takes six: a pair, and two pipes
+        limit = next(n for n in range(1, soft) if n - sum(one < n for one in before) == free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        keeper._fork(CONTROL)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        left.append(sorted(_descriptors() ^ before))
+    report(left=left, forked=len(keeper._processes))
 
 
 def set_up(link: KeeperLink, port: int) -> None:
@@ -277,6 +292,7 @@ SCENARIOS = {
     for one in (
         many_deaths,
         failing_forks,
+        few_descriptors,
         hostile_messages,
         died_in_set_up,
         died_at_the_start,

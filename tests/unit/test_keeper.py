@@ -45,6 +45,13 @@ def test_forks_that_fail_leave_nothing_open_and_are_tried_again() -> None:
     assert sum("fork failed" in line for line in log) == 5
 
 
+def test_forks_without_descriptors_leave_nothing_open_and_are_tried_again() -> None:
+    reports, code, log = play("few_descriptors")
+    assert code == 0
+    assert reports == [{"left": [[]] * 6, "forked": 0}]
+    assert sum("Too many open files" in line for line in log) == 6
+
+
 def test_requests_that_make_no_sense_are_refused_one_by_one() -> None:
     reports, code, log = play("hostile_messages")
     assert code == 0
