@@ -9,7 +9,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,11 @@ def _segments(pid: int) -> Iterator[Mapping[str, int]]:
         directory = Path("/proc") / str(pid) / "fd"
         try:
             for entry in directory.iterdir():
-                name = _SEGMENT.fullmatch(str(entry.readlink()))
-                if name and name[1] not in opened:
-                    opened[name[1]] = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
-                    stack.callback(os.close, opened[name[1]])
+                with suppress(FileNotFoundError):  # closed between listing and looking; no segment ever is
+                    name = _SEGMENT.fullmatch(str(entry.readlink()))
+                    if name and name[1] not in opened:
+                        opened[name[1]] = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
+                        stack.callback(os.close, opened[name[1]])
         except PermissionError:
             raise NoServerError(
                 f"the memory of process {pid} can't be read; expected to run as the same user, or as root"

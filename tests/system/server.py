@@ -118,7 +118,14 @@ class Server:
             raise ServerError(f"no stats: {error!r}; {sorted(segments)}\n{self.said()}") from error
 
     def pid(self, role: str, index: int = 0) -> int:
-        return self.stats().child(role, index)["pid"]
+        """Never 0: a child may serve before the keeper has noted its PID, and kill(0) is for ourselves."""
+        return self.running(role, index)["pid"]
+
+    def running(self, role: str, index: int = 0) -> _stats.Child:
+        """The board's row of a child, once it is there."""
+        return self.wait_for(
+            lambda stats: stats.child(role, index)["pid"] > 0, f"a running {role} {index}"
+        ).child(role, index)
 
     def pids(self) -> list[int]:
         """The keeper and all of its children, those of the moment."""
@@ -137,7 +144,7 @@ class Server:
 
     def kill_child(self, role: str, index: int = 0) -> _stats.Child:
         """SIGKILL a child; the board's row of its successor."""
-        before = self.stats().child(role, index)
+        before = self.running(role, index)
         os.kill(before["pid"], signal.SIGKILL)
         after = self.wait_for_successor(before)
         assert after["restarts"] == before["restarts"] + 1
@@ -249,7 +256,11 @@ def serve(
             if wait:
                 wait_until_answering(server)
                 server.wait_for(
-                    lambda stats: all(one["serving"] for one in stats.workers), "all workers at work"
+                    lambda stats: (
+                        all(one["serving"] for one in stats.workers)
+                        and all(child["pid"] for child in stats.children)
+                    ),
+                    "all children at work",
                 )
             yield server
             if process.poll() is None:
