@@ -23,7 +23,6 @@ from fastdns.worker._tcp cimport (
     tcp_close,
     tcp_drain,
     tcp_event,
-    tcp_forget,
     tcp_open,
     tcp_reply,
     tcp_tick,
@@ -218,9 +217,6 @@ cdef class Server:
     def reply(self, uint16_t connection, uint32_t use, const uint8_t[::1] message) -> None:
         memcpy(self.s.late + 2, &message[0], message.shape[0])
         tcp_reply(&self.s.worker, connection, use, self.s.late, <uint32_t>message.shape[0])
-
-    def forget(self, uint16_t connection, uint32_t use) -> None:
-        tcp_forget(&self.s.worker, connection, use)
 
     def phases(self) -> dict[str, int]:
         """How many connections are in each phase; the queues are checked against their members."""

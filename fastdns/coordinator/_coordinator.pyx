@@ -4,11 +4,10 @@
 import os
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
-from libc.string cimport memset
 
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
 from fastdns._compress cimport compress_room_t
+from fastdns._memory cimport fd_take
 from fastdns._response cimport response_t
 from fastdns._ring cimport ring_open
 from fastdns._segments cimport boottime_ms, config_check, map_segment, post_check, region_check
@@ -41,11 +40,9 @@ from fastdns.coordinator._udp cimport udp_open
 
 
 cdef void *_take(size_t octets) except NULL:
-    # Touched now, not under load: what doesn't fit has to show at the start.
-    cdef void *memory = malloc(octets)
+    cdef void *memory = fd_take(octets, 0)
     if memory == NULL:
         raise MemoryError("no memory")
-    memset(memory, 0, octets)
     return memory
 
 

@@ -65,7 +65,7 @@ from fastdns.coordinator._inflight cimport (
     inflight_find,
     inflight_remove,
 )
-from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc
+from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc, judge_silence
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -104,6 +104,7 @@ cdef extern from "coordinator/_debug.h" nogil:
 
 cdef enum:
     SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
+    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
 
 
 # --- taken ---
@@ -153,7 +154,9 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
                         const uint8_t *qname, uint64_t ticket) noexcept nogil:
     # The answer may have been stored between the worker's look and ours: another worker asked, or
-    # a coordinator before us. Whether it is there, fresh, and handed on.
+    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
+    # `now_ms` may be older than the look that found it expired, and on its way to the client it
+    # must not become a stale one.
     cdef fd_entry_t *key = c.entry
     cdef const fd_entry_t *entry
     memset(key, 0, sizeof(fd_entry_t))
@@ -166,7 +169,7 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
     key.qname_len = question.qname_len
     memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
     entry = store_find(c.store, key)
-    if entry == NULL or c.now_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
+    if entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
         return False
     deliver_stored(c, worker, ticket, entry)
     return True
@@ -252,8 +255,14 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
 
 
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
+    # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
+    # RFC 9520 s3.2.
+    cdef flight_t *flight = &c.flights[index]
+    if judge_silence(&c.config.block, &flight.question, flight_qname(c, flight), c.now_ms,
+                     c.response, c.entry) == JUDGE_STORE:
+        store_put(c.store, c.entry, c.now_ms)
     deliver_failure(c, index, ede)
-    suspect_cleared(c.post, c.flights[index].question.key_hash)
+    suspect_cleared(c.post, flight.question.key_hash)
     inflight_remove(c, index)
 
 

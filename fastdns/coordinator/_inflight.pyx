@@ -2,9 +2,10 @@
 """The table of questions under way: joined by key, found by channel and ID."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport FD_Q_ALONE
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
@@ -26,14 +27,6 @@ cdef enum:
     LONG_NAME = 256
 
 
-cdef void *touched(size_t octets, int value) noexcept nogil:
-    # Memory that is there: a page that is first touched under load can be one too many.
-    cdef void *memory = malloc(octets)
-    if memory != NULL:
-        memset(memory, value, octets)
-    return memory
-
-
 cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     cdef uint32_t buckets = 64
     cdef uint32_t long_names, i
@@ -44,13 +37,13 @@ cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     c.capacity = capacity
     c.flight_mask = buckets - 1
     c.attempt_mask = 2 * buckets - 1
-    c.flights = <flight_t *>touched(capacity * sizeof(flight_t), 0)
-    c.tickets = <uint64_t *>touched(capacity * max(c.worker_count, 1) * sizeof(uint64_t), 0)
-    c.attempts = <attempt_t *>touched(2 * capacity * sizeof(attempt_t), 0)
-    c.flight_buckets = <uint16_t *>touched(buckets * sizeof(uint16_t), 0xff)
-    c.attempt_buckets = <uint16_t *>touched(2 * buckets * sizeof(uint16_t), 0xff)
-    c.long_names = <uint8_t *>touched(long_names * LONG_NAME, 0)
-    c.orphans = <uint16_t *>touched(capacity * sizeof(uint16_t), 0)
+    c.flights = <flight_t *>fd_take(capacity * sizeof(flight_t), 0)
+    c.tickets = <uint64_t *>fd_take(capacity * max(c.worker_count, 1) * sizeof(uint64_t), 0)
+    c.attempts = <attempt_t *>fd_take(2 * capacity * sizeof(attempt_t), 0)
+    c.flight_buckets = <uint16_t *>fd_take(buckets * sizeof(uint16_t), 0xff)
+    c.attempt_buckets = <uint16_t *>fd_take(2 * buckets * sizeof(uint16_t), 0xff)
+    c.long_names = <uint8_t *>fd_take(long_names * LONG_NAME, 0)
+    c.orphans = <uint16_t *>fd_take(capacity * sizeof(uint16_t), 0)
     if (not timers_open(&c.timers, capacity, c.now_ms) or c.flights == NULL or c.tickets == NULL
             or c.attempts == NULL or c.flight_buckets == NULL or c.attempt_buckets == NULL
             or c.long_names == NULL or c.orphans == NULL):

@@ -33,3 +33,8 @@ cdef enum:
 cdef judge_rc judge(const fd_block_t *block, const question_t *question, const uint8_t *qname,
                     const uint8_t *msg, const response_t *response, uint64_t now_ms,
                     compress_room_t *room, fd_entry_t *entry) noexcept nogil
+
+# The same of a question that nobody answered: SERVFAIL without records, stored for failure_s.
+#   response   caller's, overwritten
+cdef judge_rc judge_silence(const fd_block_t *block, const question_t *question, const uint8_t *qname,
+                            uint64_t now_ms, response_t *response, fd_entry_t *entry) noexcept nogil

@@ -68,6 +68,19 @@ cdef judge_rc judge(const fd_block_t *block, const question_t *question, const u
     return JUDGE_STORE
 
 
+cdef judge_rc judge_silence(const fd_block_t *block, const question_t *question, const uint8_t *qname,
+                            uint64_t now_ms, response_t *response, fd_entry_t *entry) noexcept nogil:
+    memset(response, 0, sizeof(response_t))
+    response.kind = RESPONSE_FAILURE
+    response.rcode = response.flags = SERVFAIL
+    response.plain_len = HEADER_LEN + question.qname_len + 4u
+    fill_header(block, question, qname, response, now_ms, entry)
+    entry.ttl_s = failure_ttl(block)
+    if entry.ttl_s == 0 or not keepable(block, question, response):
+        return JUDGE_HAND_ON
+    return JUDGE_STORE
+
+
 cdef bint keepable(const fd_block_t *block, const question_t *question,
                    const response_t *response) noexcept nogil:
     if not block.caching or question.flags & FD_Q_ALONE or response.flags & FLAG_TC:

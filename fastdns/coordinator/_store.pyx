@@ -28,10 +28,11 @@ Replacing and evicting are the same with other values in 4.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._cache cimport cache_t, entry_sound, hash_bucket, hash_tag
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_ENTRY_FAILURE,
@@ -198,7 +199,6 @@ cdef void open_shard(store_t *store, uint32_t number, void *memory) noexcept nog
     shard.hand = NO_SLOT
     space_open(&shard.space, memory, cache.bucket_count * FD_LINE // FD_UNIT, cache.shard_size // FD_UNIT)
     shard.places = <place_t *>(<uint8_t *>memory + space_octets(shard.space.units))
-    # Touched now, so that no page of it is asked for later.
     memset(shard.places, 0xff, shard.slots * sizeof(place_t))
 
 
@@ -209,7 +209,7 @@ cdef store_t *store_attach(cache_t *cache, const uint16_t **hits, uint32_t worke
     cdef size_t shards = (cache.shard_count * sizeof(shard_t) + 63) // 64 * 64
     cdef size_t bits = space_octets(cache.shard_size // FD_UNIT)
     cdef size_t one = (bits + cache.slots * sizeof(place_t) + 63) // 64 * 64
-    cdef uint8_t *memory = <uint8_t *>calloc(1, head + shards + cache.shard_count * one)
+    cdef uint8_t *memory = <uint8_t *>fd_take(head + shards + cache.shard_count * one, 0)
     cdef store_t *store = <store_t *>memory
     cdef uint32_t i
     if memory == NULL:

@@ -3,9 +3,10 @@
 
 from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EINPROGRESS, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memmove, memset
 
+from fastdns._memory cimport fd_take
 from fastdns._name cimport get_u16, put_u16
 from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
@@ -73,12 +74,10 @@ cdef bint tcp_open(coordinator_t *c) noexcept nogil:
     cdef tcp_t *tcp
     for i in range(c.upstream_count):
         tcp = &c.upstreams[i].tcp
-        tcp.rx = <uint8_t *>malloc(TCP_RX_ROOM)
-        tcp.tx = <uint8_t *>malloc(TCP_TX_ROOM)
+        tcp.rx = <uint8_t *>fd_take(TCP_RX_ROOM, 0)
+        tcp.tx = <uint8_t *>fd_take(TCP_TX_ROOM, 0)
         if tcp.rx == NULL or tcp.tx == NULL:
             return False
-        memset(tcp.rx, 0, TCP_RX_ROOM)
-        memset(tcp.tx, 0, TCP_TX_ROOM)
     return True
 
 

@@ -2,8 +2,10 @@
 """A hashed timer wheel: slots of 1 ms, each a list of timers, and a bit for each slot in use."""
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memset
+
+from fastdns._memory cimport fd_take
 
 cdef extern from * nogil:
     int __builtin_ctzll(unsigned long long word)
@@ -15,21 +17,16 @@ cdef enum:
 
 cdef bint timers_open(timers_t *timers, uint32_t capacity, uint64_t now_ms) noexcept nogil:
     memset(timers, 0, sizeof(timers_t))
-    timers.due = <uint32_t *>malloc(capacity * sizeof(uint32_t))
-    timers.next = <uint16_t *>malloc(capacity * sizeof(uint16_t))
-    timers.prev = <uint16_t *>malloc(capacity * sizeof(uint16_t))
-    timers.armed = <uint8_t *>malloc(capacity)
-    timers.slots = <uint16_t *>malloc(WHEEL_SLOTS * sizeof(uint16_t))
+    timers.due = <uint32_t *>fd_take(capacity * sizeof(uint32_t), 0)
+    timers.next = <uint16_t *>fd_take(capacity * sizeof(uint16_t), 0xff)
+    timers.prev = <uint16_t *>fd_take(capacity * sizeof(uint16_t), 0xff)
+    timers.armed = <uint8_t *>fd_take(capacity, 0)
+    timers.slots = <uint16_t *>fd_take(WHEEL_SLOTS * sizeof(uint16_t), 0xff)
     timers.cursor = <uint32_t>now_ms
     if (timers.due == NULL or timers.next == NULL or timers.prev == NULL or timers.armed == NULL
             or timers.slots == NULL):
         timers_close(timers)
         return False
-    memset(timers.due, 0, capacity * sizeof(uint32_t))
-    memset(timers.next, 0xff, capacity * sizeof(uint16_t))
-    memset(timers.prev, 0xff, capacity * sizeof(uint16_t))
-    memset(timers.armed, 0, capacity)
-    memset(timers.slots, 0xff, WHEEL_SLOTS * sizeof(uint16_t))
     return True
 
 

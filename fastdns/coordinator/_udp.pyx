@@ -9,9 +9,9 @@ and report that nobody is there.
 
 from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport free
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_upstream_send_failed,
@@ -63,10 +63,9 @@ cdef enum:
 cdef bint udp_open(coordinator_t *c) noexcept nogil:
     cdef uint32_t i, k
     cdef udp_batch_t *batch
-    c.udp_rx = <udp_rx_t *>malloc(sizeof(udp_rx_t))
+    c.udp_rx = <udp_rx_t *>fd_take(sizeof(udp_rx_t), 0)
     if c.udp_rx == NULL:
         return False
-    memset(c.udp_rx, 0, sizeof(udp_rx_t))
     for k in range(<uint32_t>BATCH):
         c.udp_rx.vectors[k].iov_base = c.udp_rx.buffers[k]
         c.udp_rx.vectors[k].iov_len = RX_ROOM
@@ -75,11 +74,10 @@ cdef bint udp_open(coordinator_t *c) noexcept nogil:
     for i in range(c.upstream_count):
         for k in range(<uint32_t>POOL_SOCKETS):
             c.upstreams[i].pool[k] = NONE
-        batch = <udp_batch_t *>malloc(sizeof(udp_batch_t))
+        batch = <udp_batch_t *>fd_take(sizeof(udp_batch_t), 0)
         c.upstreams[i].batch = batch
         if batch == NULL:
             return False
-        memset(batch, 0, sizeof(udp_batch_t))
         for k in range(<uint32_t>BATCH):
             batch.vectors[k].iov_base = batch.queries[k]
             batch.messages[k].msg_hdr.msg_iov = &batch.vectors[k]

@@ -6,9 +6,9 @@ the middle of relinking breaks nothing.
 """
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, qsort
-from libc.string cimport memset
+from libc.stdlib cimport free, qsort
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
     FD_CLIENT_FREE,
     FD_CLIENT_UDP,
@@ -163,7 +163,7 @@ cdef bint sane_client(const worker_t *worker, const pending_table_t *table, cons
 
 
 cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
-    cdef pending_table_t *table = <pending_table_t *>calloc(1, sizeof(pending_table_t))
+    cdef pending_table_t *table = <pending_table_t *>fd_take(sizeof(pending_table_t), 0)
     cdef uint32_t questions = worker.region.pending.count
     cdef uint32_t clients = worker.region.clients.count
     cdef uint64_t *arrivals
@@ -174,10 +174,10 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
     table.clients = <fd_client_t *>fd_at(worker.region, worker.region.clients.off)
     table.question_count = questions
     table.client_count = clients
-    table.question_links = <question_link_t *>calloc(questions, sizeof(question_link_t))
-    table.client_links = <client_link_t *>calloc(clients, sizeof(client_link_t))
-    table.question_heads = <uint16_t *>calloc(2 * HEADS, sizeof(uint16_t))
-    arrivals = <uint64_t *>calloc(clients, sizeof(uint64_t))
+    table.question_links = <question_link_t *>fd_take(questions * sizeof(question_link_t), 0)
+    table.client_links = <client_link_t *>fd_take(clients * sizeof(client_link_t), 0)
+    table.question_heads = <uint16_t *>fd_take(2 * HEADS * sizeof(uint16_t), 0xff)
+    arrivals = <uint64_t *>fd_take(clients * sizeof(uint64_t), 0)
     if (table.question_links == NULL or table.client_links == NULL or table.question_heads == NULL
             or arrivals == NULL):
         free(table.question_links)
@@ -187,7 +187,6 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
         free(arrivals)
         return NULL
     table.client_heads = table.question_heads + HEADS
-    memset(table.question_heads, 0xff, 2 * HEADS * sizeof(uint16_t))
     table.free_question = table.free_client = NONE
     table.oldest = table.youngest = table.first_unsent = table.last_unsent = NONE
     take_over_clients(worker, table, arrivals)

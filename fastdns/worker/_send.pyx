@@ -7,9 +7,9 @@ themselves; for a wildcard the received ancillary data is turned round (IP_PKTIN
 
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
     FD_BATCH,
     FD_CONTROL_BUFFER,
@@ -59,7 +59,7 @@ cdef struct late_t:
 
 
 cdef late_t *late_open() noexcept nogil:
-    return <late_t *>calloc(1, sizeof(late_t))
+    return <late_t *>fd_take(sizeof(late_t), 0)
 
 
 # Make received ancillary data say "send from the address asked": the interface is left to

@@ -9,7 +9,7 @@ from fastdns.worker._state cimport origin_t, worker_t
 #   out       at least 65535 octets, not overlapping msg
 #   returns   > 0: the reply's length in out; 0: nothing to send now (it waits, or was dropped)
 # When a query has to wait, whoever takes its client place calls tcp_waits; its reply comes later
-# through tcp_reply, or tcp_forget says that none will.
+# through tcp_reply.
 cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
                         const origin_t *origin, uint8_t *out) noexcept nogil
 

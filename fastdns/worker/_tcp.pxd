@@ -18,11 +18,8 @@ cdef void tcp_close(worker_t *worker) noexcept nogil
 cdef void tcp_event(worker_t *worker, uint64_t data, uint32_t events) noexcept nogil
 
 # A client place was taken for a query of this connection: the connection is not idle until one
-# tcp_reply or tcp_forget has followed for each call.
+# tcp_reply has followed for each call.
 cdef void tcp_waits(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil
-
-# That place was given up without a reply.
-cdef void tcp_forget(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil
 
 # Send a reply whose query had to wait. `prefixed` points at 2 free octets before the DNS message
 # (the length prefix goes there). A connection that has gone (other use count) is no error.

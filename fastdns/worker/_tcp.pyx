@@ -15,8 +15,9 @@ from libc.errno cimport (
     errno,
 )
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport fd_at, fd_store32
 from fastdns._stats cimport (
     FD_C_replies_tcp,
@@ -96,12 +97,12 @@ cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil:
     cdef uint32_t capacity = min(worker.config.tcp_connections, <uint32_t>NO_CONNECTION)
     if octets < READ_BUFFER + POOL_MIN:
         return NULL
-    tcp = <tcp_state_t *>calloc(1, sizeof(tcp_state_t))
+    tcp = <tcp_state_t *>fd_take(sizeof(tcp_state_t), 0)
     if tcp == NULL:
         return NULL
     tcp.serve = serve
     tcp.buffer = part
-    tcp.gather = <uint8_t *>malloc(GATHER_FLUSH + TCP_REPLY_ROOM)
+    tcp.gather = <uint8_t *>fd_take(GATHER_FLUSH + TCP_REPLY_ROOM, 0)
     # Clients of a predecessor that wait in the pending table name its connections: its use counts
     # must not come again. A million uses of one place in one life are out of reach.
     if (tcp.gather == NULL or not table_open(tcp, capacity, worker.region.starts << 20)
@@ -253,15 +254,6 @@ cdef void tcp_waits(worker_t *worker, uint16_t connection, uint32_t connection_u
     waiting.waiting += 1
     if waiting.waiting >= WAITING_MAX:
         waiting.full = True
-
-
-cdef void tcp_forget(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil:
-    cdef connection_t *waiting = _find(worker, connection, connection_use)
-    if waiting == NULL:
-        return
-    if waiting.waiting:
-        waiting.waiting -= 1
-    stream_settle(worker, waiting, False)
 
 
 cdef void tcp_reply(worker_t *worker, uint16_t connection, uint32_t connection_use,

@@ -2,9 +2,10 @@
 """Message octets of TCP connections, in chains of small blocks from one pool."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport iovec
 
 
@@ -13,7 +14,7 @@ cdef bint pool_open(pool_t *pool, uint8_t *memory, uint32_t octets) noexcept nog
     cdef uint32_t i
     if count > NO_BLOCK:
         count = NO_BLOCK
-    pool.next = <uint16_t *>malloc((count + 1) * sizeof(uint16_t))
+    pool.next = <uint16_t *>fd_take((count + 1) * sizeof(uint16_t), 0)
     if pool.next == NULL:
         return False
     for i in range(count):

@@ -2,8 +2,9 @@
 """A worker's TCP connections and the queues that time them."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
+from fastdns._memory cimport fd_take
 from fastdns._shm cimport fd_store32
 from fastdns._stats cimport bump
 from fastdns.worker._state cimport worker_t
@@ -17,7 +18,7 @@ cdef bint table_open(tcp_state_t *tcp, uint32_t capacity, uint32_t first_use) no
     cdef uint32_t i
     cdef int phase
     cdef connection_t *connection
-    tcp.connections = <connection_t *>calloc(capacity + 1, sizeof(connection_t))
+    tcp.connections = <connection_t *>fd_take((capacity + 1) * sizeof(connection_t), 0)
     if tcp.connections == NULL:
         return False
     tcp.capacity = capacity

@@ -8,11 +8,12 @@ half-written reply can always be written again.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcmp
 
 from fastdns._answer cimport compose_error
 from fastdns._cache cimport cache_prefetch, cache_prefetch_entry
+from fastdns._memory cimport fd_take
 from fastdns._proto cimport HEADER_LEN
 from fastdns._shm cimport (
     FD_BATCH,
@@ -59,7 +60,7 @@ cdef struct udp_t:
 
 
 cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
-    cdef udp_t *udp = <udp_t *>calloc(1, sizeof(udp_t))
+    cdef udp_t *udp = <udp_t *>fd_take(sizeof(udp_t), 0)
     cdef uint32_t i
     if udp == NULL:
         return NULL

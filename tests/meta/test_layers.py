@@ -24,6 +24,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "handles": set(),
     "_proto": set(),
     "_shm": set(),
+    "_memory": set(),
     "_process": set(),
     "_sys": {"_shm"},
     "_segments": {"_shm"},
@@ -43,7 +44,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
 SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
-    "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress", "_cache",
+    "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress", "_cache",
     "_answer", "_ring", "handles", "child", "forking", "log",
 }  # fmt: skip
 

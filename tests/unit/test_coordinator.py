@@ -178,6 +178,19 @@ def test_an_answer_stored_since_the_worker_looked_is_found() -> None:
         assert (w.count("found_stored"), w.count("stores")) == (1, 1)
 
 
+def test_an_answer_in_its_last_second_is_asked_for_again() -> None:
+    """On its way to the client its time would be over, and a worker would write it as a stale one."""
+
+    def play(asked: Asked) -> Reply:
+        return reply(asked, records(asked.qname, 1, "A", "192.0.2.1"))
+
+    with Upstream(play) as up, world(up) as w:
+        for worker in (0, 1):
+            assert w.ask("www.example.", worker=worker).ttls() == [1]
+        assert len(up.asked) == 2
+        assert w.count("found_stored") == 0
+
+
 def test_a_newer_ticket_takes_an_older_ones_place() -> None:
     gate, up = held()
     with up, world(up, retry_floor_ms=5000) as w:
@@ -268,7 +281,32 @@ def test_the_deadline_ends_a_question() -> None:
         assert 0.28 < time.monotonic() - begin < 1.0
         w.wait(lambda: w.post.inflight == 0, "an empty table")
         assert w.count("failures") == 1
-        assert w.count("stores") == 0
+
+
+def test_silence_is_remembered() -> None:
+    """RFC 9520 s3.2: who asks within five seconds gets the failure from the cache, and no flight is begun."""
+    with Upstream(silence) as up, world(up, question_deadline_ms=300) as w:
+        w.ask_failing("www.example.")
+        asked = len(up.asked)
+        answer = w.ask("www.example.", worker=1)
+        assert (answer.kind, answer.rcode, answer.ttl_s) == (SERVFAIL, dns.rcode.SERVFAIL, 5)
+        assert answer.counts == (0, 0, 0)
+        assert len(up.asked) == asked
+        assert (w.count("failures"), w.count("stores"), w.count("found_stored")) == (1, 1, 1)
+        w.ask_failing("www.example.", key_flags=CD)  # another key
+        w.ask_failing("alone.example.", flags=ALONE)
+        w.ask_failing("alone.example.")  # what was asked alone is not kept for others
+        assert w.count("stores") == 3
+
+
+def test_silence_does_not_replace_an_answer() -> None:
+    up = Upstream(lambda asked: address(asked) if len(up.asked) == 1 else None)
+    with up, world(up, question_deadline_ms=300, stale_s=3600, ttl_max_s=1) as w:
+        ticket = w.put("www.example.")
+        record = w.take()
+        assert (record.kind, record.ticket) == (ANSWER, ticket)
+        assert w.ask_failing("www.example.") == EDE_NO_REACHABLE_AUTHORITY
+        assert cached(w, record.entry) in ("hit", "stale")
 
 
 def test_nobody_there_leads_to_the_next_upstream_at_once() -> None:
@@ -311,7 +349,7 @@ def test_a_silent_upstream_is_passed_over_and_probed() -> None:
 
 def probed(w: World, up: Upstream) -> bool:
     before = len(up.asked)
-    w.ask("probe.example.")
+    w.ask(f"probe{time.monotonic_ns()}.example.")  # one name would be asked once
     return len(up.asked) > before
 
 

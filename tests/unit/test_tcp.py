@@ -166,15 +166,6 @@ def test_reply_within_serving_that_closes_the_connection_itself() -> None:
         assert world.replies(other, 1) == [message(1)]
 
 
-def test_forgotten_query_leaves_the_connection_idle(world: World) -> None:
-    client = world.connect()
-    client.send(framed(message(1, WAIT)))
-    world.until(lambda: world.server.messages == 1)
-    ((connection, use, _),) = world.server.waiting()
-    world.server.forget(connection, use)
-    assert world.server.phases()["idle"] == 1
-
-
 def test_late_reply_for_a_closed_connection_reaches_nobody(world: World) -> None:
     gone = world.connect()
     gone.send(framed(message(1, WAIT)))
@@ -184,7 +175,6 @@ def test_late_reply_for_a_closed_connection_reaches_nobody(world: World) -> None
     world.until(lambda: world.server.open == 0)
     others = [world.connect() for _ in range(1024)]  # one of them has the same place
     world.server.reply(connection, use, query)
-    world.server.forget(connection, use)
     world.server.reply(65535, use, query)
     world.settle()
     for other in others:
