@@ -19,6 +19,7 @@ COUNTS: Final = {
     "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
     "restarts_on_port": (4, 40),  # stop, and start at once on the same port
+    "soak_seconds": (16, 300),
     "starts": (7, 25),  # of which the median counts
     "stopped_children": (1, 10),  # SIGSTOP of each role, some 2 s each
     "writer_kills": (60, 1_000),

@@ -163,3 +163,28 @@ def test_pipelined_tcp(server: Server) -> None:
             response = dns.message.from_wire(stream.read(length))
             assert asked.pop(response.id).is_response(response)
     assert not asked
+
+
+def test_more_names_than_places(coredns: Peer) -> None:
+    """Names by the ten thousand through a small cache: it keeps its bounds, evicts, and answers right."""
+    with serve(coredns.server, arguments=["--memory", "8M"]) as server:
+        unique = LoadSpec(
+            server.endpoint, unique_suffix="svc.cluster.local", count=60_000, window=128, timeout_s=4.0
+        )
+        result = run_process(unique)
+        assert result.rcodes == {"NXDOMAIN": 60_000}, result
+        stats = server.stats()
+        assert (
+            stats.counter("evicted_bytes") + stats.counter("evicted_bucket") + stats.counter("expired")
+            > 10_000
+        )
+        assert stats.coordinator["entry_octets"] < 8 << 20
+        assert stats.coordinator["entries"] > 1000
+        names = LoadSpec(
+            server.endpoint, names=NAMES, count=30_000, window=128, timeout_s=4.0, order="random"
+        )
+        result = run_process(names)
+        assert result.rcodes == {"NOERROR": 30_000}, result
+        with Client(server.endpoint) as client:
+            assert [str(rdata) for rdata in client.ask(NAME).answer[0]] == ["10.43.10.20"]
+        assert not server.stats().restarts
