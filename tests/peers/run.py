@@ -26,6 +26,7 @@ from typing import NamedTuple
 from tests.peers import make_zone
 
 LOOPBACK = "127.0.0.1"
+_SERVER_PORTS = range(10_000, 32_768)  # below net.ipv4.ip_local_port_range, which clients' sockets come from
 _START_S = 20.0  # a Go program on a busy machine; most need 0.1
 _STOP_S = 5.0
 _START_ATTEMPTS = 3  # a free port may be taken between our look and the server's bind
@@ -81,19 +82,17 @@ def versions() -> dict[str, str]:
 
 
 def free_port(address: str = LOOPBACK) -> int:
-    """A port that is free for UDP and TCP at this moment."""
+    """A port free for UDP and TCP at this moment, and never given to a client's socket by the kernel."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     while True:
+        port = secrets.choice(_SERVER_PORTS)
         with (
             socket.socket(family, socket.SOCK_DGRAM) as udp,
             socket.socket(family, socket.SOCK_STREAM) as tcp,
+            contextlib.suppress(OSError),
         ):
-            udp.bind((address, 0))
-            port: int = udp.getsockname()[1]
-            try:
-                tcp.bind((address, port))
-            except OSError:
-                continue
+            udp.bind((address, port))
+            tcp.bind((address, port))
             return port
 
 

@@ -2,11 +2,14 @@
 """Start, stop, and what it holds meanwhile: exit codes, ports, memory, idle wakes."""
 
 import contextlib
+import os
 import re
 import secrets
 import signal
 import socket
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,27 +157,43 @@ def test_memory_that_the_cgroup_has_room_for(coredns: Peer) -> None:
 
 @pytest.mark.slow
 def test_first_answer(coredns: Peer) -> None:
-    """From exec to the first answer of a name that upstream has to be asked for: 400 ms, median."""
-    times = []
+    """From exec to the first answer of a name that upstream has to be asked for: 400 ms, median.
+
+    Where others use the machine, an interpreter's start beside each says by how much everything is stretched.
+    """
+    query = dns.message.make_query(NAME, "A").to_wire()
+    times, stretches = [], []
     for _ in range(count("starts")):
+        stretches.append(stretch())
         port = free_port()
-        query = dns.message.make_query(NAME, "A").to_wire()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(0.002)
             sock.connect((LOOPBACK, port))
             began = time.monotonic()
             with serve(coredns.server, listen=[(LOOPBACK, port)], wait=False) as server:
-                while time.monotonic() - began < 10:
-                    try:
+                response = None
+                while response is None and time.monotonic() - began < 10:
+                    with contextlib.suppress(OSError):
                         sock.send(query)
                         response = dns.message.from_wire(sock.recv(4096))
-                    except OSError:
-                        continue
-                    assert response.rcode() == dns.rcode.NOERROR
-                    break
                 times.append(time.monotonic() - began)
+                assert response is not None
+                assert response.rcode() == dns.rcode.NOERROR
                 server.stop()
-    assert statistics.median(times) <= FIRST_ANSWER_S, [round(took, 3) for took in times]
+    stretched = statistics.median(stretches)
+    print(
+        f"first answer after {statistics.median(times):.3f} s, on a machine {stretched:.1f} times as slow as idle"
+    )
+    assert statistics.median(times) <= FIRST_ANSWER_S * stretched, [round(took, 3) for took in times]
+
+
+def stretch() -> float:
+    """How much longer an interpreter's start takes than its CPU time: 1 on an idle machine."""
+    began, used = time.monotonic(), os.times()
+    subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
+    took, now = time.monotonic() - began, os.times()
+    cpu = now.children_user + now.children_system - used.children_user - used.children_system
+    return max(1.0, took / max(cpu, 0.01))
 
 
 def test_memory_in_use() -> None:
