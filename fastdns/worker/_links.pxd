@@ -23,6 +23,7 @@ cdef struct client_link_t:
     uint16_t younger             # in the queue of deadlines
     uint16_t older
     uint16_t next_hash           # in the hash chain of (peer, ID)
+    uint16_t previous_hash
 
 cdef struct pending_table_t:
     fd_pending_t *questions      # in the region
@@ -44,7 +45,8 @@ cdef inline uint32_t question_head(uint64_t key_hash) noexcept nogil:
     return <uint32_t>(key_hash >> 20) & (HEADS - 1)
 
 # The chain in which a client that repeats a query is found: where it asks from, and ID. Not
-# keyed: a flood of chosen sources can make one long, so a walk along it needs a bound.
+# keyed: a flood of chosen sources can make one long, so a walk along it needs a bound, and
+# leaving it takes none.
 cdef uint32_t client_head(const fd_client_t *client) noexcept nogil
 
 # Take the private memory and link what a predecessor left: its clients keep their places (those

@@ -76,6 +76,9 @@ cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noe
         table.client_links[table.youngest].younger = place
     table.youngest = place
     link.next_hash = table.client_heads[head]
+    link.previous_hash = NONE
+    if link.next_hash != NONE:
+        table.client_links[link.next_hash].previous_hash = place
     table.client_heads[head] = place
     table.clients_used += 1
 
@@ -83,8 +86,6 @@ cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noe
 cdef void unlink_client(pending_table_t *table, uint16_t place) noexcept nogil:
     cdef client_link_t *link = &table.client_links[place]
     cdef question_link_t *question = &table.question_links[table.clients[place].pending]
-    cdef uint32_t head = client_head(&table.clients[place])
-    cdef uint16_t at
     if link.previous == NONE:
         question.first = link.next
     else:
@@ -101,14 +102,12 @@ cdef void unlink_client(pending_table_t *table, uint16_t place) noexcept nogil:
         table.youngest = link.older
     else:
         table.client_links[link.younger].older = link.older
-    at = table.client_heads[head]
-    if at == place:
-        table.client_heads[head] = link.next_hash
+    if link.previous_hash == NONE:
+        table.client_heads[client_head(&table.clients[place])] = link.next_hash
     else:
-        while at != NONE and table.client_links[at].next_hash != place:
-            at = table.client_links[at].next_hash
-        if at != NONE:
-            table.client_links[at].next_hash = link.next_hash
+        table.client_links[link.previous_hash].next_hash = link.next_hash
+    if link.next_hash != NONE:
+        table.client_links[link.next_hash].previous_hash = link.previous_hash
     table.clients_used -= 1
 
 
