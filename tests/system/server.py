@@ -297,6 +297,8 @@ def is_answering(endpoint: tuple[str, int], timeout_s: float = 0.2) -> bool:
         sock.settimeout(timeout_s)
         try:
             sock.connect(sockaddr[4])
+            if sock.getsockname()[:2] == sock.getpeername()[:2]:
+                return False  # the kernel gave us the very port that nobody has yet: we would hear ourselves
             sock.send(query)
             return sock.recv(512)[:2] == message_id
         except OSError:
