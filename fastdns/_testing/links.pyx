@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pending table's links by themselves: clients chained to one question, and let go again."""
+
+import time
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from fastdns._segments cimport map_segment, region_check
+from fastdns._shm cimport FD_CLIENT_UDP, FD_PENDING_ASKED, fd_client_t, fd_config_t
+from fastdns.worker._links cimport (
+    NONE,
+    client_head,
+    free_client,
+    free_question,
+    link_client,
+    link_question,
+    links_open,
+    pending_table_t,
+)
+from fastdns.worker._state cimport worker_t
+
+
+cdef class Links:
+    """The links of the region behind descriptor ``fd``, with one question that waits."""
+
+    cdef worker_t w
+    cdef fd_config_t config
+    cdef pending_table_t *table
+    cdef uint16_t slot
+
+    def __init__(self, int fd):
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        memset(&self.w, 0, sizeof(worker_t))
+        memset(&self.config, 0, sizeof(fd_config_t))
+        self.w.region = region_check(base, size)
+        if self.w.region == NULL:
+            raise RuntimeError("not a worker's region")
+        self.w.config = &self.config
+        self.w.counters = self.w.region.counters
+        self.table = links_open(&self.w)
+        if self.table == NULL:
+            raise MemoryError
+        self.slot = self.table.free_question
+        self.table.free_question = self.table.question_links[self.slot].next_hash
+        self.table.questions[self.slot].state = FD_PENDING_ASKED
+        link_question(self.table, self.slot)
+
+    def join(self, uint32_t count, bint one_chain):
+        """Chain ``count`` clients to the question; all in one hash chain, or as their IDs fall. Returns places."""
+        cdef uint32_t source = 0
+        cdef uint16_t place
+        cdef fd_client_t *client
+        places = []
+        for _ in range(count):
+            place = self.table.free_client
+            client = &self.table.clients[place]
+            while True:
+                source += 1
+                client.id = <uint16_t>source
+                client.peer.sin6_port = <uint16_t>(source >> 16)
+                if not one_chain or client_head(client) == 0:
+                    break
+            self.table.free_client = self.table.client_links[place].next
+            client.pending = self.slot
+            client.state = FD_CLIENT_UDP
+            link_client(self.table, place, self.slot)
+            places.append(place)
+        return places
+
+    def free(self, list places):
+        """Let them go in this order. Returns seconds."""
+        began = time.perf_counter()
+        for place in places:
+            free_client(self.table, <uint16_t>place)
+        return time.perf_counter() - began
+
+    def chain(self, uint32_t head=0):
+        """The places in a hash chain."""
+        cdef uint16_t at = self.table.client_heads[head]
+        found = []
+        while at != NONE and len(found) <= self.table.client_count:
+            found.append(at)
+            at = self.table.client_links[at].next_hash
+        return found
+
+    def waiting(self):
+        """The places chained to the question, in order of arrival."""
+        cdef uint16_t at = self.table.question_links[self.slot].first
+        found = []
+        while at != NONE and len(found) <= self.table.client_count:
+            found.append(at)
+            at = self.table.client_links[at].next
+        return found
+
+    @property
+    def used(self):
+        return self.table.clients_used
+
+    def close(self):
+        """Let the question go."""
+        free_question(self.table, self.slot)
+        return self.table.used

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ties waiting clients to their question and to those that asked from the same place."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from fastdns import _segments
+from fastdns._testing.links import Links
+
+CLIENTS = 8192
+
+
+@pytest.fixture
+def links() -> Iterator[Links]:
+    region = _segments.create_region(0, clients=CLIENTS)
+    yield Links(region)
+    os.close(region)
+
+
+def test_clients_leave_in_any_order(links: Links) -> None:
+    places = links.join(200, True)
+    left = list(places)
+    random.Random(7).shuffle(places)
+    while places:
+        going = [places.pop() for _ in range(min(7, len(places)))]
+        links.free(going)
+        left = [place for place in left if place not in going]
+        assert links.waiting() == left
+        assert links.chain() == left[::-1]
+    assert links.used == 0
+    assert links.close() == 0
+
+
+def test_places_come_back(links: Links) -> None:
+    for _ in range(3):
+        places = links.join(CLIENTS, False)
+        assert sorted(places) == list(range(CLIENTS))
+        links.free(places)
+    assert links.used == 0
+
+
+def test_chosen_sources_cost_no_more_than_others(links: Links) -> None:
+    """Whoever picks its ports and IDs so that all its queries fall into one chain gains nothing by it."""
+    spent = {chosen: links.free(links.join(CLIENTS, chosen)) for chosen in (False, True)}
+    assert spent[True] < 10 * spent[False], spent
