@@ -7,6 +7,7 @@ from fastdns.worker._state cimport pending_table_t, worker_t
 
 cdef enum:
     NONE = 0xffff                # no slot; tables have fewer than 65,535 places
+    ANSWERED_MAX = 64            # questions whose replies leave together
     HEADS = 8192                 # hash heads of questions, and of clients (for repeats)
 
 # Private links of a question and of a client; all indexes.
@@ -16,6 +17,7 @@ cdef struct question_link_t:
     uint16_t last
     uint16_t next_unsent
     uint8_t unsent               # stands in the queue of those to put
+    uint8_t answered             # its replies are on their way; freed when they have left
 
 cdef struct client_link_t:
     uint16_t next                # in the question's chain; in the free list when free
@@ -40,6 +42,8 @@ cdef struct pending_table_t:
     uint32_t marked_seen         # answer ring's overflow mark
     uint64_t generation_seen     # of the coordinator
     bint put                     # a question was put since the last wake
+    uint16_t answered[64]        # ANSWERED_MAX; questions whose replies are on their way
+    uint32_t answered_count
 
 cdef inline uint32_t question_head(uint64_t key_hash) noexcept nogil:
     return <uint32_t>(key_hash >> 20) & (HEADS - 1)

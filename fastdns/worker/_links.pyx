@@ -39,7 +39,7 @@ cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil:
     cdef uint32_t head = question_head(table.questions[slot].key_hash)
     link.next_hash = table.question_heads[head]
     link.first = link.last = link.next_unsent = NONE
-    link.unsent = 0
+    link.unsent = link.answered = 0
     table.question_heads[head] = slot
     table.used += 1
 

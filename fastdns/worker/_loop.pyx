@@ -46,7 +46,7 @@ from fastdns._sys cimport (
 )
 from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
 from fastdns.worker._links cimport links_open
-from fastdns.worker._pending cimport pending_answer, pending_tick, pending_used
+from fastdns.worker._pending cimport pending_answer, pending_settle, pending_tick, pending_used
 from fastdns.worker._send cimport late_open
 from fastdns.worker._serve cimport serve_tcp
 from fastdns.worker._state cimport EVENT_UDP, EVENT_WAKE, TCP_REPLY_ROOM, worker_t
@@ -239,7 +239,7 @@ cdef bint take_answers(worker_t *w) noexcept nogil:
     while taken < ANSWERS_A_ROUND:
         record = ring_next(&w.answers)
         if record == NULL:
-            return False
+            break
         if record.kind != FD_RECORD_ANSWER or record.len < sizeof(fd_answer_t) + sizeof(fd_entry_t):
             pending_answer(w, record)
         elif hand_take_key(w, (<fd_entry_t *>(<uint8_t *>record + sizeof(fd_answer_t))).key_hash):
@@ -247,4 +247,5 @@ cdef bint take_answers(worker_t *w) noexcept nogil:
             hand_clear(w)
         ring_release(&w.answers)
         taken += 1
-    return True
+    pending_settle(w)
+    return taken == ANSWERS_A_ROUND

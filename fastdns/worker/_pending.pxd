@@ -16,8 +16,12 @@ ctypedef enum join_rc:
 cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin) noexcept nogil
 
-# Answer the clients of an answer or failure record. Unmatched records are counted.
+# Answer the clients of an answer or failure record; pending_settle sends the replies off once all
+# records of the round were taken. Unmatched records are counted.
 cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept nogil
+
+# Send the replies of answered questions, then free their places.
+cdef void pending_settle(worker_t *worker) noexcept nogil
 
 # Upkeep once a round: put what was unsent, look all questions up again when the coordinator is
 # new or an answer found the ring full, SERVFAIL to clients whose time is over, wake the

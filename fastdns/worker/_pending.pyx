@@ -58,6 +58,7 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
 from fastdns.worker._links cimport (
+    ANSWERED_MAX,
     NONE,
     client_head,
     free_client,
@@ -283,7 +284,8 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
         tcp_reply(worker, client.connection, client.connection_use, worker.reply, reply_len)
 
 
-# Replies leave before the client's place is freed, so a death in between repeats some of them.
+# The replies of many questions leave with one sendmmsg. Places are freed after that
+# (pending_settle), so a death in between repeats some replies and loses none.
 cdef void answer_chain(worker_t *worker, uint16_t slot, const answer_view *view, uint16_t ede) noexcept nogil:
     cdef pending_table_t *table = worker.pending
     cdef fd_pending_t *question = &table.questions[slot]
@@ -291,10 +293,24 @@ cdef void answer_chain(worker_t *worker, uint16_t slot, const answer_view *view,
     while place != NONE:
         reply_to(worker, &table.clients[place], question, view, ede)
         place = table.client_links[place].next
+    table.question_links[slot].answered = 1
+    table.answered[table.answered_count] = slot
+    table.answered_count += 1
+    if table.answered_count == ANSWERED_MAX:
+        pending_settle(worker)
+
+
+cdef void pending_settle(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint32_t i
+    cdef uint16_t slot
     late_flush(worker)
-    while table.question_links[slot].first != NONE:
-        free_client(table, table.question_links[slot].first)
-    free_question(table, slot)
+    for i in range(table.answered_count):
+        slot = table.answered[i]
+        while table.question_links[slot].first != NONE:
+            free_client(table, table.question_links[slot].first)
+        free_question(table, slot)
+    table.answered_count = 0
 
 
 cdef bint answers_question(const fd_pending_t *question, const answer_view *view) noexcept nogil:
@@ -317,7 +333,8 @@ cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept n
     slot = <uint32_t>answer.ticket if whole else table.question_count
     if slot < table.question_count:
         question = &table.questions[slot]
-        if question.state != FD_PENDING_FREE and question.use == <uint32_t>(answer.ticket >> 32):
+        if (question.state != FD_PENDING_FREE and question.use == <uint32_t>(answer.ticket >> 32)
+                and not table.question_links[slot].answered):
             if record.kind == FD_RECORD_FAILURE:
                 answer_chain(worker, <uint16_t>slot, NULL, record.ede)
                 return
@@ -369,6 +386,7 @@ cdef void look_again(worker_t *worker) noexcept nogil:
                 continue
         table.questions[slot].state = FD_PENDING_UNSENT
         queue_unsent(table, <uint16_t>slot)
+    pending_settle(worker)
 
 
 cdef void key_of(const fd_pending_t *question, fd_query_t *query) noexcept nogil:
