@@ -400,7 +400,7 @@ typedef struct {
     fd_in_hand_t in_hand;
     uint8_t in_hand_qname[FD_QNAME_MAX + 1];
     fd_quarantine_t quarantine[FD_QUARANTINE];
-    uint8_t pad5[32];
+    uint16_t upstream_wait_ms[FD_MAX_UPSTREAMS];   /* silence allowed to each; 0: not measured */
     uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
 } fd_post_t;
 _Static_assert(offsetof(fd_post_t, stop) == FD_LINE, "SHM_LAYOUT");

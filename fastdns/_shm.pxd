@@ -292,6 +292,7 @@ cdef extern from "_layout.h" nogil:
         fd_in_hand_t in_hand
         uint8_t in_hand_qname[256]
         fd_quarantine_t quarantine[16]
+        uint16_t upstream_wait_ms[16]
         uint64_t counters[1]
 
     ctypedef struct fd_child_t:

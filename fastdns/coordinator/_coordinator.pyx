@@ -18,6 +18,7 @@ from fastdns._shm cimport (
     fd_at,
     fd_cache_header_t,
     fd_entry_t,
+    fd_load16,
     fd_load32,
     fd_load64,
     fd_region_t,
@@ -37,6 +38,7 @@ from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coor
 from fastdns.coordinator._store cimport store_attach
 from fastdns.coordinator._tcp cimport tcp_open
 from fastdns.coordinator._udp cimport udp_open
+from fastdns.coordinator._upstream cimport upstream_inherit
 
 
 cdef void *_take(size_t octets) except NULL:
@@ -116,6 +118,7 @@ cdef class Coordinator:
         for i in range(c.upstream_count):
             c.upstreams[i].config = &c.config.upstreams[i]
             c.upstreams[i].first_channel = <uint16_t>(i * UPSTREAM_CHANNELS)
+            upstream_inherit(&c.upstreams[i], fd_load16(&c.post.upstream_wait_ms[i]))
         c.response = <response_t *>_take(sizeof(response_t))
         c.room = <compress_room_t *>_take(sizeof(compress_room_t))
         c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)

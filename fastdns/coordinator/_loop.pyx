@@ -7,7 +7,7 @@ with little to do, for 100 ms at most, and wakes each worker twice a round at mo
 """
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
 
 from fastdns._ring cimport ring_empty, ring_next, ring_record_len, ring_release
@@ -18,6 +18,7 @@ from fastdns._shm cimport (
     fd_question_t,
     fd_record_t,
     fd_release64,
+    fd_store16,
     fd_store32,
     fd_store64,
 )
@@ -44,6 +45,7 @@ from fastdns.coordinator._store cimport store_sweep
 from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
 from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
 from fastdns.coordinator._udp cimport udp_receive, udp_tend
+from fastdns.coordinator._upstream cimport upstream_wait_ms
 
 cdef enum:
     EVENTS = 64                  # taken from the kernel at once
@@ -198,6 +200,15 @@ cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
     return (c.inflight_used == 0 and rings_empty(c)) or c.now_ms >= stop_ms[0]
 
 
+cdef void note_waits(coordinator_t *c) noexcept nogil:
+    # For a successor: its first questions meet an upstream that is busy with ours, and the wait
+    # before anything is measured is long.
+    cdef uint32_t i
+    for i in range(c.upstream_count):
+        if c.upstreams[i].srtt_us:
+            fd_store16(&c.post.upstream_wait_ms[i], <uint16_t>upstream_wait_ms(&c.upstreams[i], 1))
+
+
 cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept nogil:
     if c.now_ms >= sweep_ms[0]:
         store_sweep(c.store, c.now_ms)
@@ -205,6 +216,7 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
     if c.now_ms >= tend_ms[0]:
         udp_tend(c)
         tcp_tend(c)
+        note_waits(c)
         tend_ms[0] = c.now_ms + TEND_MS
 
 

@@ -21,6 +21,9 @@ cdef void upstream_measured(upstream_t *upstream, uint32_t rtt_us) noexcept nogi
 # ms of silence after which a UDP question is asked again: srtt + 4 rttvar, `floor_ms` at least.
 cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil
 
+# What a predecessor had learned: `wait_ms` as it had it, 0 for nothing.
+cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogil
+
 # Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
 

@@ -26,6 +26,12 @@ cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) no
     return <uint32_t>min(max((wait_us + 999) // 1000, <uint64_t>floor_ms), <uint64_t>WAIT_MAX_MS)
 
 
+cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogil:
+    # As if one round trip had been measured that leads to this wait: srtt + 4 * srtt / 2.
+    if wait_ms:
+        upstream_measured(upstream, min(wait_ms, <uint32_t>WAIT_MAX_MS) * 1000 // 3)
+
+
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil:
     upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
 

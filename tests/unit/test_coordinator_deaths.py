@@ -67,6 +67,23 @@ def test_entries_outlive_a_coordinator() -> None:
         assert w.count("scan_dropped") == 0
 
 
+def test_round_trip_times_outlive_a_coordinator() -> None:
+    def play(asked: Asked) -> Reply:
+        return None if asked.qname.startswith("lossy") and len(up.asked) < 60 else address(asked)
+
+    with Upstream(play) as up, world(up) as w:
+        for i in range(50):
+            w.ask(f"www{i}.example.")
+        time.sleep(0.25)  # they are noted ten times a second
+        w.kill()
+        up.asked.clear()
+        w.start()
+        w.put("lossy.example.")
+        w.wait(lambda: len(up.asked) >= 2, "a repetition")
+        first, second = up.asked[:2]
+        assert second.at - first.at < 0.15  # it would be 0.2 s without them
+
+
 def test_nothing_is_in_hand_when_nothing_happens() -> None:
     with Upstream() as up, world(up) as w:
         w.ask("www.example.")
