@@ -12,8 +12,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from fastdns import log
 from fastdns._stats import read_region
 from fastdns.control.addresses import Endpoint
+from fastdns.control.link import KeeperLink
 
 _DATAGRAMS = 4  # for each worker
 _LEN = 2  # octets: an ID and nothing else; workers count what is under 12 as dropped_short
@@ -22,9 +24,54 @@ _WAIT_S = 1.0
 _LOOK_S = 0.02
 _READY_S = 10.0
 
+_AGAIN_S = 600.0  # while all is well
+_AGAIN_FOREIGN_S = 60.0  # while somebody else seems to be there
+
 Pause = Callable[[float], None]  #: lets that many seconds pass
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class ShareWatch:
+    """Leaves the choice between the workers to the kernel where our program does not work."""
+
+    def __init__(self, link: KeeperLink, listeners: Sequence[Endpoint], regions: Sequence[int]) -> None:
+        self._link = link
+        self._listeners = listeners
+        self._regions = regions
+        self._foreign: set[int] = set()  #: listeners that are left to the kernel
+
+    def check(self) -> float:
+        """Look at each listener. Returns the seconds until it should be done again."""
+        if len(self._regions) > 1:  # one worker has no shares
+            for number, endpoint in enumerate(self._listeners):
+                self._check_one(number, endpoint)
+        return _AGAIN_FOREIGN_S if self._foreign else _AGAIN_S
+
+    def _check_one(self, number: int, endpoint: Endpoint) -> None:
+        before = _starts(self._regions)
+        if not wait_until_serving(self._regions, self._link.pause):
+            return  # a worker that doesn't come up is in the keeper's log
+        # Our program is what is looked at, also where it was of no use the last time.
+        self._link.use_program(number, True)
+        if each_has_its_share(endpoint, self._regions, self._link.pause):
+            if number in self._foreign:
+                self._foreign.discard(number)
+                log.info(f"{endpoint}: each worker gets its share again")
+            return
+        if _starts(self._regions) != before:
+            return  # one died meanwhile: that is no foreign socket
+        self._link.use_program(number, False)
+        if number not in self._foreign:
+            self._foreign.add(number)
+            log.warning(
+                f"{endpoint}: a worker does not get its share, so another process seems to listen there, too;"
+                " the kernel chooses between the workers now"
+            )
+
+
+def _starts(regions: Sequence[int]) -> list[int]:
+    return [read_region(one)["starts"] for one in regions]
 
 
 def wait_until_serving(regions: Sequence[int], pause: Pause) -> bool:

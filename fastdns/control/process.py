@@ -20,12 +20,11 @@ from fastdns.control.cgroup import memory_limit
 from fastdns.control.identity import choose_identity
 from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.model import MIB, Config, Limits, Options, Upstream
-from fastdns.control.probe import each_has_its_share, wait_until_serving
+from fastdns.control.probe import ShareWatch
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
 from fastdns.control.sockets import is_local, open_listener
 from fastdns.errors import FastDNSError, KeeperError, UsageError
 
-_IDLE_S = 60.0
 _DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
 
 
@@ -53,9 +52,9 @@ def serve(link: KeeperLink, options: Options) -> NoReturn:
         set_up(link, options)
         segments = link.state()
     config, _board, _post, *regions = segments
-    check_shares(link, [Endpoint(*one) for one in read_config(config)["listeners"]], regions)
+    watch = ShareWatch(link, [Endpoint(*one) for one in read_config(config)["listeners"]], regions)
     while True:
-        link.pause(_IDLE_S)
+        link.pause(watch.check())
 
 
 def set_up(link: KeeperLink, options: Options) -> None:
@@ -133,17 +132,3 @@ def _report(config: Config, plan: Plan, queue: int) -> None:
             f"UDP receive queues hold {queue // 1024} KiB, not {plan.rcvbuf // 1024}:"
             " raise net.core.rmem_max or grant CAP_NET_ADMIN"
         )
-
-
-def check_shares(link: KeeperLink, listeners: list[Endpoint], regions: list[int]) -> None:
-    """See that each worker gets its share of each address; where one does not, the kernel is to choose."""
-    if len(regions) < 2 or not wait_until_serving(regions, link.pause):
-        return  # one worker has no shares; a worker that doesn't come up is in the keeper's log
-    for number, endpoint in enumerate(listeners):
-        use = each_has_its_share(endpoint, regions, link.pause)
-        link.use_program(number, use)
-        if not use:
-            log.warning(
-                f"{endpoint}: a worker does not get its share, so another process seems to listen there, too;"
-                " the kernel chooses between the workers now"
-            )
