@@ -78,6 +78,43 @@ def test_a_change_of_sizes_finds_room(store: raw.Store) -> None:
     assert store.octets / store.room > 0.95
 
 
+@pytest.mark.parametrize("hits", [False, True])
+def test_replacing_in_a_full_cache(store: raw.Store, cache: raw.Cache, hits: bool) -> None:
+    """The old answer stands until the new one does, also when room must be made right beside it."""
+    chance = random.Random(3)
+    entries = [random_entry(chance, number) for number in range(700)]
+    for turn in range(4_000):
+        number = chance.randrange(700)
+        entries[number] = with_records(entries[number], chance.randrange(11, 3_900), fill=turn & 0xFF)
+        assert store.put(entries[number].pack(), NOW) == "ok"
+        slot, records = cache.lookup(entries[number].pack(), NOW)[1::4]
+        assert records == entries[number].records
+        if hits:
+            assert isinstance(slot, int)
+            store.hit(slot)
+        if turn % 100 == 0:
+            store.audit()
+    store.audit()
+    assert store.counters["evicted_bytes"] > 1_000
+
+
+def test_replacing_the_only_one_that_nobody_asked_for(store: raw.Store, cache: raw.Cache) -> None:
+    """All others are in use, so the cheapest place would be where the old answer stands."""
+    entries = [sized(entry, 1_024) for entry in one_shard(500, 20)]
+    for entry in entries:
+        assert store.put(entry.pack(), NOW) == "ok"
+    assert store.counters["evicted_bytes"] > 0
+    kept = sorted((e for e in entries if store.find(e.pack())), key=lambda e: store.place(e.pack()))
+    for entry in kept[1:]:
+        slot = cache.lookup(entry.pack(), NOW)[1]
+        assert slot is not None
+        store.hit(slot)
+    new = sized(kept[0], 60_000)
+    assert store.put(new.pack(), NOW) == "ok"
+    store.audit()
+    assert cache.lookup(new.pack(), NOW)[5] == new.records
+
+
 def test_a_full_bucket_gives_up_what_matters_least(store: raw.Store, cache: raw.Cache) -> None:
     entries = [
         Entry(qname=name(n), key_hash=hash_of(tag=n + 1), stored_ms=NOW + n, records=root_record(b"%d" % n))
