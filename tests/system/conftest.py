@@ -11,12 +11,15 @@ from tests.peers.run import Peer
 from tests.system.server import Server, serve
 
 HERE = Path(__file__).parent
+TIMEOUT_S = 300  # thousands of exchanges between real processes, on a machine that others use too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("system")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")

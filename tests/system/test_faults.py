@@ -36,7 +36,7 @@ NOWHERE = ("", 0)  # a load's address before there is a server
 ATTEMPTS = 3  # of which the undisturbed one counts
 NAMES = [(name, rdtype) for name, rdtype in make_zone.questions(make_zone.CLUSTER) if "headless-" not in name]
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 
 
 def survive(
