@@ -174,8 +174,8 @@ def assert_same(
     """`ours` says what `theirs` says: rcode, AA, AD, in each section the same records, no TTL higher.
 
     `short_additional`: there was no room for all of the additional section, which alone is no reason for TC
-    (RFC 2181 section 9). RA isn't compared (an authoritative server has none), and the OPT is each server's own
-    affair but for its presence and DO.
+    (RFC 2181 section 9). RA isn't compared (an authoritative server has none), and the OPT is each server's
+    own affair but for its presence and DO.
     """
     assert dns.rcode.to_text(ours.rcode()) == dns.rcode.to_text(theirs.rcode()), what
     for flag in (dns.flags.AA, dns.flags.AD, dns.flags.RD):

@@ -131,6 +131,14 @@ class Server:
         """The keeper and all of its children, those of the moment."""
         return process_tree(self.process.pid)
 
+    def is_serving(self) -> bool:
+        """Whether all children have begun their work."""
+        try:
+            stats = self.stats()
+        except ServerError:
+            return False  # nothing is there yet
+        return bool(stats.coordinator["serving"]) and all(worker["serving"] for worker in stats.workers)
+
     def wait_for(self, condition: Callable[[Stats], bool], what: str, timeout_s: float = 5.0) -> Stats:
         """Ask for the stats until `condition` holds."""
         deadline = time.monotonic() + timeout_s
@@ -150,11 +158,13 @@ class Server:
         assert after["restarts"] == before["restarts"] + 1
         return after
 
-    def wait_for_successor(self, before: _stats.Child) -> _stats.Child:
+    def wait_for_successor(self, before: _stats.Child, within_s: float = 5.0) -> _stats.Child:
         """The board's row of the child that took the place of `before`."""
         role, index = before["role"], before["index"]
         row = self.wait_for(
-            lambda stats: stats.child(role, index)["restarts"] > before["restarts"], f"another {role} {index}"
+            lambda stats: stats.child(role, index)["restarts"] > before["restarts"],
+            f"another {role} {index}",
+            within_s,
         ).child(role, index)
         assert row["pid"] != before["pid"]
         return row
@@ -255,13 +265,6 @@ def serve(
         try:
             if wait:
                 wait_until_answering(server)
-                server.wait_for(
-                    lambda stats: (
-                        all(one["serving"] for one in stats.workers)
-                        and all(child["pid"] for child in stats.children)
-                    ),
-                    "all children at work",
-                )
             yield server
             if process.poll() is None:
                 if expect_drained:
@@ -275,14 +278,14 @@ def serve(
 
 
 def wait_until_answering(server: Server, timeout_s: float = START_S) -> None:
-    """Ask the first listener until anything comes back."""
+    """Wait until all workers serve, then ask the first listener until anything comes back."""
     address, port = server.endpoint
     address = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(address, address)
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerError(f"left with {server.process.returncode} before it answered:\n{server.said()}")
-        if is_answering((address, port)):
+        if server.is_serving() and is_answering((address, port)):
             return
         time.sleep(0.005)
     raise ServerError(f"no answer on {server.endpoint} within {timeout_s} s:\n{server.said()}")

@@ -156,6 +156,7 @@ def test_worker_killed_at_full_speed(coredns: Peer) -> None:
     survive(coredns, hurt, load, workers=1)
 
 
+@pytest.mark.stress
 def test_coordinator_killed_at_full_speed(coredns: Peer) -> None:
     """Names never asked before, as fast as it goes: what the coordinator knew is asked again."""
 
@@ -169,6 +170,7 @@ def test_coordinator_killed_at_full_speed(coredns: Peer) -> None:
     survive(coredns, hurt, load)
 
 
+@pytest.mark.stress
 def test_two_at_once(coredns: Peer) -> None:
     """A worker and the coordinator die in the same instant, in either order."""
 
@@ -197,7 +199,7 @@ def test_both_workers_at_once(coredns: Peer) -> None:
     survive(coredns, hurt, paced(3.0))
 
 
-@pytest.mark.parametrize("role", ["worker", "coordinator"])
+@pytest.mark.parametrize("role", [pytest.param("worker", marks=pytest.mark.stress), "coordinator"])
 def test_stopped_child_is_replaced(coredns: Peer, role: str) -> None:
     """SIGSTOP: without a heartbeat it is replaced after 1.5 s; what waited for it is answered then."""
     rounds = count("stopped_children")
@@ -219,6 +221,7 @@ def test_stopped_child_is_replaced(coredns: Peer, role: str) -> None:
     survive(coredns, hurt, paced(rounds * 4.0 + 2, rate=2_000, timeout_s=4.4))
 
 
+@pytest.mark.stress
 def test_short_stop_is_forgiven(coredns: Peer) -> None:
     """A child that stands still for less than 15 ticks goes on, and nobody is killed."""
 
@@ -231,6 +234,20 @@ def test_short_stop_is_forgiven(coredns: Peer) -> None:
         assert not any(child["restarts"] or child["stuck"] for child in server.stats().children)
 
     survive(coredns, hurt, paced(3.5, rate=2_000, timeout_s=3.0))
+
+
+@pytest.mark.slow
+def test_stopped_control_is_replaced(coredns: Peer) -> None:
+    """Control's patience is 15 s, its work can wait; meanwhile and afterwards nobody notices."""
+
+    def hurt(server: Server) -> None:
+        before = server.stats().child("control")
+        os.kill(before["pid"], signal.SIGSTOP)
+        after = server.wait_for_successor(before, within_s=20.0)
+        assert after["stuck"] == 1
+        assert not is_alive(before["pid"])
+
+    survive(coredns, hurt, paced(20.0, rate=2_000))
 
 
 def test_coordinator_down_and_cache_full_of_answers(coredns: Peer) -> None:

@@ -191,6 +191,7 @@ def test_more_connections_than_places(coredns: Peer) -> None:
                 sock.close()
 
 
+@pytest.mark.stress
 def test_clients_that_do_not_read(coredns: Peer) -> None:
     """Connections that ask for 16 KB answers and read none: closed in time, nobody waits for them."""
     query = dns.message.make_query("headless-1000.data.svc.cluster.local", "A").to_wire()

@@ -32,6 +32,7 @@ RIGHT = "192.0.2.1"
 FORGED = "192.0.2.66"
 EDNS = Variant(edns=1232)
 CLIENT_LIMIT_S = 4.5  # SERVFAIL after this
+OTHER_FAILURES = (dns.rcode.REFUSED, dns.rcode.NOTIMP)
 LOST_PACKET_COSTS_S = 0.25  # milliseconds by design; this is the noise of a shared machine
 
 
@@ -214,7 +215,10 @@ def test_tcp_connection_is_reset() -> None:
         assert server.stats().counter("upstream_tcp_broken") >= 1
 
 
-@pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP])
+@pytest.mark.parametrize(
+    "rcode",
+    [dns.rcode.SERVFAIL, *(pytest.param(rcode, marks=pytest.mark.stress) for rcode in OTHER_FAILURES)],
+)
 def test_failing_upstream(rcode: dns.rcode.Rcode) -> None:
     """A failure is handed on, kept for some seconds at most (RFC 9520), and gives way to an answer."""
     failing = True
