@@ -11,7 +11,7 @@ import secrets
 
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable
+from typing import TypeAlias
 
-Parts = tuple[bytes, bytes, list[int], bytes]
+Parts: TypeAlias = tuple[bytes, bytes, list[int], bytes]
 
 class Buffer:
     def __init__(self, data: bytes = b"") -> None: ...

@@ -24,7 +24,6 @@ from fastdns._shm cimport (
     fd_load64,
     fd_post_t,
     fd_question_t,
-    fd_record_t,
     fd_region_t,
     fd_store32,
     fd_store64,
@@ -174,7 +173,6 @@ cdef class CoordinatorEnd:
     def overflow(self):
         """Mark the answer ring as the coordinator does when an answer found it full."""
         fd_store32(&self.region.answer_ring.marked, fd_load32(&self.region.answer_ring.marked) + 1)
-
 
     @property
     def answers_empty(self):

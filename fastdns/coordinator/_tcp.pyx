@@ -4,7 +4,7 @@
 from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EINPROGRESS, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
-from libc.string cimport memmove, memset
+from libc.string cimport memmove
 
 from fastdns._memory cimport fd_take
 from fastdns._name cimport get_u16, put_u16

@@ -109,7 +109,8 @@ cdef class Worker:
         w.counters = w.region.counters
         w.now_ms = boottime_ms()
         if w.region.hits.count < w.cache.shard_count * w.cache.slots:
-            raise RuntimeError(f"region: {w.region.hits.count} hit figures for {w.cache.shard_count * w.cache.slots} slots")
+            slots = w.cache.shard_count * w.cache.slots
+            raise RuntimeError(f"region: {w.region.hits.count} hit figures for {slots} slots")
         ring_open(&w.questions, &w.region.question_ring,
                   <uint8_t *>fd_at(w.region, w.region.questions.off), w.region.questions.count)
         ring_open(&w.answers, &w.region.answer_ring,

@@ -178,7 +178,8 @@ cdef void write_client(worker_t *worker, fd_client_t *client, const fd_query_t *
 
 
 # Whether this very client waits for this very question already.
-cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint16_t slot, uint32_t state) noexcept nogil:
+cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint16_t slot,
+                  uint32_t state) noexcept nogil:
     cdef uint16_t at = table.client_heads[client_head(client)]
     cdef uint32_t steps = 0
     cdef const fd_client_t *other

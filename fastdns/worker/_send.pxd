@@ -15,7 +15,8 @@ cdef void answer_from(msghdr *message) noexcept nogil
 # The local address in received ancillary data; zeros where there is none.
 cdef void received_local(const void *control, uint32_t control_len, fd_local_t *out) noexcept nogil
 
-# Late replies, never while a received batch is in hand: take room (FD_RX_BUFFER octets), write the reply there, push it; flush at the end.
+# Late replies, never while a received batch is in hand: take room (FD_RX_BUFFER octets), write the
+# reply there, push it; flush at the end.
 cdef late_t *late_open() noexcept nogil
 cdef uint8_t *late_room(worker_t *worker, uint32_t listener) noexcept nogil
 cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,

@@ -116,7 +116,7 @@ cdef uint8_t *late_room(worker_t *worker, uint32_t listener) noexcept nogil:
 
 
 cdef void late_push(worker_t *worker, const sockaddr_in6 *peer, const fd_local_t *local,
-                   uint32_t reply_len) noexcept nogil:
+                    uint32_t reply_len) noexcept nogil:
     cdef late_t *late = worker.late
     cdef uint32_t i = late.count
     cdef msghdr *header = &late.messages[i].msg_hdr
@@ -183,5 +183,3 @@ cdef size_t write_local(msghdr *message, uint16_t family, const fd_local_t *loca
         memcpy(&info6.ipi6_addr, local.address, 16)
         info6.ipi6_ifindex = local.ifindex
     return CMSG_SPACE(octets)
-
-

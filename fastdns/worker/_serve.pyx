@@ -24,7 +24,7 @@ from fastdns._stats cimport (
 )
 from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_OK, parse_query, parse_rc
 from fastdns.worker._hand cimport hand_clear, hand_take
-from fastdns.worker._pending cimport JOIN_WAITS, join_rc, pending_join
+from fastdns.worker._pending cimport JOIN_WAITS, pending_join
 from fastdns.worker._state cimport origin_t, worker_t
 
 

@@ -44,8 +44,8 @@ ALLOWED: Final[dict[str, set[str]]] = {
 SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
-    "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress", "_cache",
-    "_answer", "_ring", "handles", "child", "forking", "log",
+    "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress",
+    "_cache", "_answer", "_ring", "handles", "child", "forking", "log",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's

@@ -15,6 +15,8 @@ import pytest
 from tests.meta.generated import Generated, functions, generate, hot_modules, python_api
 from tests.meta.sources import PACKAGE
 
+pytestmark = pytest.mark.timeout(900)  # Cython over all of it; some 25 s on two idle cores
+
 
 @pytest.fixture(scope="module")
 def generated() -> list[Generated]:

@@ -34,11 +34,11 @@ _PEERS_DIR = Path(os.environ.get("FASTDNS_PEERS_DIR", Path(__file__).parents[2] 
 _FALLBACK_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # daemons that a user's PATH leaves out
 
 
-class PeerMissing(Exception):  # noqa: N818 - the state of a machine, not an error
+class PeerMissing(Exception):
     """A server's program isn't installed here."""
 
 
-class PeerFailed(Exception):  # noqa: N818
+class PeerFailed(Exception):
     """A server was started and didn't answer; the text has the end of its log."""
 
 

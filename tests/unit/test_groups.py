@@ -126,7 +126,7 @@ def test_a_foreign_socket_before_ours_shifts_the_shares(stack: ExitStack) -> Non
     assert [members.ask(number) for number in range(4)] == [-1, 0, -1, 0]
     members.group.leave_to_kernel(True)
     members.group.steer(live(0, 1))
-    seen = Counter()
+    seen: Counter[int] = Counter()
     for number in range(64):
         members.client.close()
         members.client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))

@@ -186,11 +186,11 @@ def test_miss_is_put_once_and_answers_every_client_with_its_own_case(node: Node)
         assert question["qname"] == b"\x03www\x07example\x03org\x00"
         assert node.end.take() is None
         assert node.end.answer(question, *a_records(["192.0.2.1"]))
-        for sock, sent, name in ((first, asked[0], b"WwW"), (second, asked[1], b"www")):
+        for sock, sent, label in ((first, asked[0], b"WwW"), (second, asked[1], b"www")):
             wire = sock.recv(512)
             reply = dns.message.from_wire(wire)
             assert reply.id == sent.id
-            assert wire[13:16] == name
+            assert wire[13:16] == label
             assert reply.answer[0].to_text().endswith("A 192.0.2.1")
     until(lambda: node.end.pending == 0)
     assert (node.count("misses"), node.count("joined_local")) == (2, 1)
