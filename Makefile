@@ -88,12 +88,11 @@ tools: $(DEV_DEPS)  ## the peers and tools that tests and benches use (packages:
 
 # ---- checks; the counts of the heavy ones stand in tests/counts.py ----
 
-lint: build $(DEV_DEPS)  ## ruff, mypy, cython-lint, layers and layout
+lint: build $(DEV_DEPS)  ## ruff, mypy, cython-lint (layers and layout are tests: tests/meta)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint fastdns
-	$(PYTEST) -q tests/meta
 
 format: $(DEV_DEPS)  ## let ruff rewrite the Python files
 	$(PYTHON) -m ruff check --fix-only .
