@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdns import _stats
+from fastdns.errors import SegmentError
 from tests.peers.run import free_port, process_tree
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ class Server:
     ) -> None:
         self.process = process
         self.endpoint = endpoint
-        self.started_at = time.monotonic()
+        self.keeper = process.pid  # another one where the server runs below a wrapper
         self._output = output
         self._environment = environment
 
@@ -103,7 +104,7 @@ class Server:
     def stats(self) -> Stats:
         """The shared memory as it is now, by the keeper's descriptors."""
         segments: dict[str, Path] = {}
-        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+        for link in Path(f"/proc/{self.keeper}/fd").iterdir():
             with contextlib.suppress(OSError):  # closed since
                 name = str(link.readlink()).partition("memfd:fastdns-")[2].split()
                 if name:
@@ -114,7 +115,7 @@ class Server:
                 board = _stats.read_board(fds["board"])
                 workers = [_stats.read_region(fds[f"worker-{index}"]) for index in range(board["workers"])]
                 return Stats(board, _stats.read_post(fds["coordinator"]), workers)
-        except (KeyError, OSError) as error:
+        except (KeyError, OSError, SegmentError) as error:  # not there yet, or gone
             raise ServerError(f"no stats: {error!r}; {sorted(segments)}\n{self.said()}") from error
 
     def pid(self, role: str, index: int = 0) -> int:
@@ -129,7 +130,7 @@ class Server:
 
     def pids(self) -> list[int]:
         """The keeper and all of its children, those of the moment."""
-        return process_tree(self.process.pid)
+        return process_tree(self.keeper)
 
     def is_serving(self) -> bool:
         """Whether all children have begun their work."""
@@ -153,6 +154,7 @@ class Server:
     def kill_child(self, role: str, index: int = 0) -> _stats.Child:
         """SIGKILL a child; the board's row of its successor."""
         before = self.running(role, index)
+        assert before["pid"] in self.pids(), "the board's PIDs are of another namespace"
         os.kill(before["pid"], signal.SIGKILL)
         after = self.wait_for_successor(before)
         assert after["restarts"] == before["restarts"] + 1
@@ -177,7 +179,7 @@ class Server:
         """Ask it to leave; seconds that it took. Asserts exit code 0 and that no process of it is left."""
         family = [(pid, _started(pid)) for pid in self.pids()]
         began = time.monotonic()
-        self.process.send_signal(with_signal)
+        os.kill(self.keeper, with_signal)
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -285,10 +287,20 @@ def wait_until_answering(server: Server, timeout_s: float = START_S) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerError(f"left with {server.process.returncode} before it answered:\n{server.said()}")
+        with contextlib.suppress(OSError):
+            server.keeper = find_keeper(server.process.pid)
         if server.is_serving() and is_answering((address, port)):
             return
         time.sleep(0.005)
     raise ServerError(f"no answer on {server.endpoint} within {timeout_s} s:\n{server.said()}")
+
+
+def find_keeper(pid: int) -> int:
+    """The process itself, or below a wrapper (unshare --fork) the first one that calls itself a keeper."""
+    for one in process_tree(pid):
+        if Path(f"/proc/{one}/comm").read_text(encoding="utf-8").strip() == "fastdns: keeper":
+            return one
+    return pid
 
 
 def is_answering(endpoint: tuple[str, int], timeout_s: float = 0.2) -> bool:

@@ -22,8 +22,9 @@ from fastdns.loadgen.process import run_process
 from fastdns.loadgen.spec import LoadSpec
 from tests.counts import count
 from tests.mock_upstream import Question, Reply, answer, mock_upstream
-from tests.peers.run import Peer, free_port
+from tests.peers.run import Peer, free_port, process_tree
 from tests.system.clients import TCP, UDP, Client
+from tests.system.netns import skip_without_network_namespaces
 from tests.system.server import IDLE_STOP_S, LOOPBACK, STOP_S, is_alive, refusal, serve
 
 NAME = "nginx-svc.default.svc.cluster.local"
@@ -261,3 +262,24 @@ def test_without_capabilities(coredns: Peer) -> None:
             server.kill_child(role)
             for variant in (UDP, TCP):
                 assert client.ask(NAME, "A", variant).rcode() == dns.rcode.NOERROR
+
+
+@skip_without_network_namespaces
+def test_as_pid_1(coredns: Peer) -> None:
+    """In a PID namespace, as in a container: orphans are reaped, and SIGTERM ends it."""
+    wrapper = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with serve(coredns.server, wrapper=wrapper) as server, Client(server.endpoint) as client:
+        assert server.keeper != server.process.pid
+        assert client.ask(NAME).rcode() == dns.rcode.NOERROR
+        inside = ["nsenter", "--target", str(server.keeper), "--pid"]
+        for _ in range(5):  # each leaves an orphan, which is PID 1's
+            subprocess.run([*inside, "sh", "-c", "sleep 0.05 &"], check=True)
+        before = server.stats().child("worker", 1)  # its PID is the namespace's
+        subprocess.run([*inside, "kill", "-KILL", str(before["pid"])], check=True)
+        server.wait_for_successor(before)
+        deadline = time.monotonic() + 5.0
+        while len(children := process_tree(server.keeper)) != 5 or not all(map(is_alive, children)):
+            assert time.monotonic() < deadline, f"zombies or orphans are left: {children}"
+            time.sleep(0.02)
+        assert client.ask(NAME).rcode() == dns.rcode.NOERROR
+        server.stop()
