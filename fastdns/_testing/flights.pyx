@@ -245,7 +245,7 @@ def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t fla
 
 def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uint64_t now_ms=1000,
             **settings):
-    """What judge makes of a response: ("unusable" | "hand on" | "store", entry)."""
+    """What judge makes of a response: ("malformed" | "unusable" | "hand on" | "store", entry)."""
     cdef fd_block_t block
     cdef question_t question
     cdef response_t *response = <response_t *>malloc(sizeof(response_t))
@@ -268,7 +268,8 @@ def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uin
         block.stale_s = settings.pop("stale_s", 0)
         assert not settings, settings
         fill_question(&question, (0x1234, qname, qtype, flags))
-        assert parse_response(<const uint8_t *>msg, len(msg), response) == RESPONSE_OK
+        if parse_response(<const uint8_t *>msg, len(msg), response) != RESPONSE_OK:
+            return "malformed", b""
         rc = judge(&block, &question, <const uint8_t *>qname, <const uint8_t *>msg, response, now_ms,
                    room, <fd_entry_t *>entry)
         for i in range(64):

@@ -410,3 +410,33 @@ def test_any_answer(
         assert len(set(judged.ttls())) <= 1
         assert rc == "store"
     assert judged.qname == wire(qname.lower())
+
+
+@given(
+    NAME,
+    st.lists(RRSET, max_size=6).map(unique),
+    st.lists(RRSET, max_size=4).map(unique),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),
+    st.sampled_from([{}, COREFILE]),
+)
+def test_a_damaged_answer_makes_a_sound_entry_or_none(
+    qname: str,
+    answer: list[dns.rrset.RRset],
+    extra: list[dns.rrset.RRset],
+    damage: list[tuple[int, int]],
+    settings: dict[str, int],
+) -> None:
+    octets = bytearray(response(*answer, qname=qname, extra=extra).to_wire(max_size=65535))
+    for at, value in damage:
+        octets[at % len(octets)] = value
+    rc, entry = verdict(bytes(octets), wire(qname.lower()), 1, **settings)
+    if rc in ("malformed", "unusable"):
+        assert entry == b""
+        return
+    judged = take_apart(entry)
+    assert all(offset + 4 <= len(judged.records) for offset in judged.ttl_off)
+    assert len(judged.wire()) <= 65535
+    ceiling = 3600 if settings else 86400
+    assert all(ttl <= ceiling for ttl in judged.ttls())
+    assert judged.ttl_s <= ceiling
+    assert judged.qname == wire(qname.lower())
