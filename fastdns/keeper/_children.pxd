@@ -56,7 +56,8 @@ cdef void child_started(children_t *children, uint32_t slot, int pid, uint64_t n
 cdef void child_not_started(children_t *children, uint32_t slot, int error, uint64_t now_ms) noexcept nogil
 
 # The child is dead (not reaped yet); `again`: it is to be started once more.
-cdef void child_died(children_t *children, uint32_t slot, int status, bint again, uint64_t now_ms) noexcept nogil
+cdef void child_died(children_t *children, uint32_t slot, int status, bint again,
+                     uint64_t now_ms) noexcept nogil
 
 # The child was reaped.
 cdef void child_reaped(children_t *children, uint32_t slot) noexcept nogil

@@ -145,7 +145,8 @@ cdef void log_death(const child_t *child, int status, uint64_t lived_ms, uint32_
     log_text(line)
 
 
-cdef void child_died(children_t *children, uint32_t slot, int status, bint again, uint64_t now_ms) noexcept nogil:
+cdef void child_died(children_t *children, uint32_t slot, int status, bint again,
+                     uint64_t now_ms) noexcept nogil:
     cdef child_t *child = &children.table[slot]
     cdef uint64_t lived_ms = now_ms - child.started_ms
     cdef uint32_t delay

@@ -155,7 +155,7 @@ cdef class Group:
         return [self.state.workers[i] for i in range(self.state.count)]
 
     def steer(self, uint32_t live):
-        """Share the traffic among the workers whose bit is set in ``live``; all, if none is. Raises OSError."""
+        """Share the traffic among the workers whose bit is set in ``live`` (none: all). Raises OSError."""
         cdef int error = group_steer(&self.state, live) if self.state.count else 0
         if error:
             raise OSError(error, "the program of a reuseport group was refused")

@@ -304,6 +304,7 @@ cdef class Loop:
 
     cdef int next_action(self, uint64_t now_ms, int *number) noexcept nogil:
         cdef uint32_t slot
+        cdef const child_t *child
         for slot in range(self.children.count):
             if self.children.table[slot].state == CHILD_DEAD:
                 number[0] = <int>slot
@@ -319,7 +320,8 @@ cdef class Loop:
         if self.stop != STOP_NO:
             return ACTION_NONE
         for slot in range(self.children.count):
-            if self.children.table[slot].state == CHILD_WAITING and self.children.table[slot].due_ms <= now_ms:
+            child = &self.children.table[slot]
+            if child.state == CHILD_WAITING and child.due_ms <= now_ms:
                 number[0] = <int>slot
                 return ACTION_FORK
         return ACTION_NONE
@@ -332,7 +334,9 @@ cdef class Loop:
         cdef const child_t *child
         for slot in range(self.children.count):
             child = &self.children.table[slot]
-            if child.state == CHILD_WAITING and (timeout_ms < 0 or child.due_ms < now_ms + <uint64_t>timeout_ms):
+            if child.state != CHILD_WAITING:
+                continue
+            if timeout_ms < 0 or child.due_ms < now_ms + <uint64_t>timeout_ms:
                 timeout_ms = <int>(child.due_ms - now_ms)
         count = epoll_wait(self.epoll, events, 4, timeout_ms)
         now_ms = boottime_ms()
@@ -450,7 +454,9 @@ cdef class Loop:
     cdef bint any_pending(self) noexcept nogil:
         cdef uint32_t slot
         for slot in range(SLOT_WORKER, self.children.count):
-            if self.children.table[slot].pid != 0 and fd_load32(&self.regions[slot - SLOT_WORKER].pending_used):
+            if self.children.table[slot].pid == 0:
+                continue
+            if fd_load32(&self.regions[slot - SLOT_WORKER].pending_used):
                 return True
         return False
 
