@@ -284,6 +284,21 @@ def test_large_entries_in_use_are_not_thrown_out(store: raw.Store, cache: raw.Ca
     store.audit()
 
 
+def test_large_entries_past_their_time_make_room(store: raw.Store, cache: raw.Cache) -> None:
+    """However often they were asked for."""
+    entries = [entry.but(ttl_s=10) for entry in one_shard(7, 20_000)]
+    for entry in entries[:6]:
+        assert store.put(entry.pack(), NOW) == "ok"
+        slot = cache.lookup(entry.pack(), NOW)[1]
+        assert slot is not None
+        store.hit(slot)
+    later = entries[6].but(stored_ms=NOW + 20_000)
+    assert store.put(later.pack(), NOW + 20_000) == "ok"
+    assert (store.counters["rejected_large"], store.counters["evicted_bytes"]) == (0, 0)
+    assert store.counters["expired"] > 0
+    store.audit()
+
+
 def test_a_large_entry_replaces_its_own(store: raw.Store, cache: raw.Cache) -> None:
     """While the new one is written the old one still stands: it counts for nothing, and stays readable."""
     for fill in range(20):
