@@ -65,7 +65,7 @@ def survive(
                 f"{result.timeouts} questions without an answer; {disturbed}: {result}"
             )
             assert set(result.rcodes) == {"NXDOMAIN" if load.unique_suffix else "NOERROR"}, result
-            # A successor sends some replies a second time; the load may have given that ID to another question.
+            # A successor sends some replies twice; the load may have given the ID to another question.
             assert result.mismatched <= result.stray / 100, result
             assert result.refused == 0, result
             return
