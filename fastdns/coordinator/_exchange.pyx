@@ -101,6 +101,7 @@ from fastdns.coordinator._upstream cimport (
 
 cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_question(const uint8_t *qname, uint32_t qname_len) noexcept
+    void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef enum:
     SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
@@ -266,7 +267,19 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
     inflight_remove(c, index)
 
 
+cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+
+
 cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
+    hand_take_flight(c, index)
+    fd_debug_silence(flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
+    ask_again(c, index)
+    hand_clear(c.post)
+
+
+cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
     if c.now_ms >= flight.deadline_ms:
@@ -325,7 +338,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         return
     index = c.attempts[attempt].flight
     flight = &c.flights[index]
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take_flight(c, index)
     if edns_refused(flight, msg, octets):
         without_edns(c, index, attempt)
     elif not response_matches(msg, octets, flight_qname(c, flight), flight.question.qname_len,
@@ -483,7 +496,9 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
     for i in range(count):
         c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
         if c.flights[c.orphans[i]].state & FLIGHT_USED:
+            hand_take_flight(c, c.orphans[i])
             rehome(c, c.orphans[i], channel_upstream(channel), broken)
+            hand_clear(c.post)
 
 
 cdef void exchange_settle(coordinator_t *c) noexcept nogil:

@@ -12,7 +12,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.mock_upstream import Reply, answer, mock_upstream
+from tests.mock_upstream import Question, Reply, answer, mock_upstream
 from tests.system.clients import TCP, Client, Variant
 from tests.system.server import Server, serve
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.fault
 
 CRASH = "crash.fastdns"
 HANG = "hang.fastdns"
+LATE = "late.fastdns"
 EDNS = Variant(edns=1232)
 ANSWER = "192.0.2.1"
 
@@ -71,6 +72,27 @@ def test_poisonous_question_is_quarantined(debug_server: Server, name: str, with
     assert stats.counter("quarantined") >= 1
     assert all(stats.child("worker", index)["restarts"] == 0 for index in (0, 1))
     assert name in server.said(), "the log says which question it was"
+
+
+def test_a_question_that_kills_when_it_is_asked_again_is_quarantined(debug_build: dict[str, str]) -> None:
+    """Upstream is silent for one name: two coordinators die when its time is over, then it is refused."""
+
+    def play(question: Question) -> list[Reply]:
+        return [] if question.name.startswith("late.") else [Reply(answer(question, ANSWER))]
+
+    with mock_upstream(play) as upstream, serve(upstream.server, environment=debug_build) as server:
+        response, took = ask(server, LATE)
+        assert response.rcode() == dns.rcode.SERVFAIL
+        assert took < 2.0
+        response, took = ask(server, "after.example.test")
+        assert response.rcode() == dns.rcode.NOERROR
+        assert took < 1.0
+        response, took = ask(server, LATE)
+        assert response.rcode() == dns.rcode.SERVFAIL
+        assert took < 1.0
+        stats = server.stats()
+        assert stats.child("coordinator")["restarts"] == 2
+        assert stats.counter("quarantined") >= 1
 
 
 def test_hits_go_on_while_coordinators_die(debug_server: Server) -> None:
