@@ -20,7 +20,7 @@ from tests.counts import count
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(1800)]
 
-NUMBERS = 600
+NUMBERS = 2_000  # some 1.2 MB of entries: half of them have no room
 SIZE = 700 * 1024
 
 
@@ -64,12 +64,15 @@ def roles(*started: Role) -> Iterator[None]:
                 pass
 
 
-def assert_all_right(readers: list[Role]) -> None:
+def verify_all(readers: list[Role]) -> int:
+    """Returns how often they met the writer at work."""
+    retries = 0
     for reader in readers:
         counted = reader.result()
         assert counted["torn"] == counted["forged"] == 0, counted
         assert counted["hits"] == counted["right"] > 1000, counted
-        assert counted["retries"] > 0, "the writer was never met at work: nothing was tried"
+        retries += counted["retries"]
+    return retries
 
 
 def test_readers_beside_an_evicting_writer(fd: int) -> None:
@@ -77,9 +80,9 @@ def test_readers_beside_an_evicting_writer(fd: int) -> None:
     readers = [Role("read", fd, seed) for seed in (2, 3)]
     with roles(writer, *readers):
         time.sleep(count("reader_seconds"))
-        assert_all_right(readers)
+        assert verify_all(readers) > 0, "the writer was never met at work: nothing was tried"
         counted = writer.result()
-    assert counted["evicted_bytes"] > 1000, counted
+    assert counted["evicted_bytes"] > counted["stores"] // 10 > 1000, counted
 
 
 def test_killed_writers(fd: int) -> None:
@@ -89,7 +92,7 @@ def test_killed_writers(fd: int) -> None:
     killer = Role("kill", fd, 4, kills)
     with roles(killer, *readers):
         counted = killer.result(timeout=1500)
-        assert_all_right(readers)
+        verify_all(readers)
     assert counted["kills"] == kills
     assert counted["entries"] > 0
 
