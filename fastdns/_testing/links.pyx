@@ -70,11 +70,11 @@ cdef class Links:
         return places
 
     def free(self, list places):
-        """Let them go in this order. Returns seconds."""
-        began = time.perf_counter()
+        """Let them go in this order. Returns seconds of CPU time."""
+        began = time.thread_time()
         for place in places:
             free_client(self.table, <uint16_t>place)
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     def chain(self, uint32_t head=0):
         """The places in a hash chain."""

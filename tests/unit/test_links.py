@@ -44,5 +44,7 @@ def test_places_come_back(links: Links) -> None:
 
 def test_chosen_sources_cost_no_more_than_others(links: Links) -> None:
     """Whoever picks its ports and IDs so that all its queries fall into one chain gains nothing by it."""
-    spent = {chosen: links.free(links.join(CLIENTS, chosen)) for chosen in (False, True)}
-    assert spent[True] < 10 * spent[False], spent
+    spent = {
+        chosen: min(links.free(links.join(CLIENTS, chosen)) for _ in range(5)) for chosen in (False, True)
+    }
+    assert spent[True] < 20 * spent[False], spent  # a walk along the chain takes 2,000 times as long
