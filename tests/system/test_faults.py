@@ -33,6 +33,7 @@ REPLACED_WITHIN_S = 2.5  # a stopped child: 15 ticks of 100 ms, and what the mac
 WARM_UP_S = 0.5
 START_S = 20.0  # of the load generator, on a busy machine
 NOWHERE = ("", 0)  # a load's address before there is a server
+CHANCE_MEETINGS = 3  # of a reply sent twice with another question under its ID; without kills there is none
 ATTEMPTS = 3  # of which the undisturbed one counts
 NAMES = [(name, rdtype) for name, rdtype in make_zone.questions(make_zone.CLUSTER) if "headless-" not in name]
 
@@ -66,7 +67,7 @@ def survive(
             )
             assert set(result.rcodes) == {"NXDOMAIN" if load.unique_suffix else "NOERROR"}, result
             # A successor sends some replies twice; the load may have given the ID to another question.
-            assert result.mismatched <= result.stray / 100, result
+            assert result.mismatched <= (CHANCE_MEETINGS + result.stray / 100 if result.stray else 0), result
             assert result.refused == 0, result
             return
 
