@@ -11,9 +11,9 @@ from fastdns._segments import cache_geometry, create_cache
 from fastdns._testing import cache as raw
 from fastdns._testing import cache_load
 from tests.cachetools import FAILURE, NODATA, NXDOMAIN, POSITIVE, Entry, hash_of, root_record, with_records
+from tests.storetools import NOW, name, random_entry, sized
 from tests.wiretools import labels
 
-NOW = 1_000_000
 SIZE = 1 << 20
 PAGE, LINE, UNIT = 4096, 64, 16
 LARGE = 4096  # octets of an entry; over it, the quota
@@ -29,20 +29,6 @@ def cache() -> Iterator[raw.Cache]:
 @pytest.fixture
 def store(cache: raw.Cache) -> raw.Store:
     return raw.Store(cache, 1, NOW)
-
-
-def name(number: int) -> bytes:
-    return labels(b"n%d" % number, b"example")
-
-
-def random_entry(chance: random.Random, number: int, low: int = 11, high: int = 3900) -> Entry:
-    entry = Entry(qname=name(number), key_hash=chance.getrandbits(64), stored_ms=NOW)
-    return with_records(entry, int(chance.triangular(low, high, low)), fill=number & 0xFF)
-
-
-def sized(entry: Entry, octets: int) -> Entry:
-    """The entry with as many records as make it `octets` long."""
-    return with_records(entry, octets - entry.but(records=b"").size())
 
 
 # --------------------------------------------------------------------- space and eviction ----
