@@ -104,11 +104,12 @@ class Server:
     def stats(self) -> Stats:
         """The shared memory as it is now, by the keeper's descriptors."""
         segments: dict[str, Path] = {}
-        for link in Path(f"/proc/{self.keeper}/fd").iterdir():
+        # The lowest number is the keeper's own: a duplicate that it makes for control is closed again at once.
+        for link in sorted(Path(f"/proc/{self.keeper}/fd").iterdir(), key=lambda entry: int(entry.name)):
             with contextlib.suppress(OSError):  # closed since
                 name = str(link.readlink()).partition("memfd:fastdns-")[2].split()
                 if name:
-                    segments[name[0]] = link
+                    segments.setdefault(name[0], link)
         try:
             with contextlib.ExitStack() as stack:
                 fds = {name: stack.enter_context(link.open("rb")).fileno() for name, link in segments.items()}
