@@ -12,12 +12,44 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asked for; nothing is checked against the machine yet."""
+    """What the command line asked for; nothing is checked against the machine yet.
+
+    With ``conf`` or ``conf_text`` a Corefile says what is served, and ``listen`` and ``upstreams`` nothing.
+    """
 
     listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 5300),)
     upstreams: tuple["Upstream", ...] = ()  #: empty: the nameservers of /etc/resolv.conf
     workers: int = 0  #: 0: two, one on a machine with one core
     memory: int = 16 * MIB  #: octets, the whole budget
+    program: str = "fastdns serve"  #: who complains
+    conf: str = ""  #: path of the Corefile; "stdin" beside a conf_text
+    conf_text: str | None = None  #: a Corefile that is no file, and never changes
+    dns_port: int = 53  #: of keys without one, and of stub domains' blocks
+    quiet: bool = False  #: no lines about what is served
+    pidfile: str = ""  #: written once listening; "": none
+    node: "NodeOptions | None" = None  #: None: not in node-cache's place, the node is left alone
+
+    @property
+    def has_corefile(self) -> bool:
+        return bool(self.conf) or self.conf_text is not None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What node-cache's flags say about the node and its ConfigMaps (corefile.md 6.1)."""
+
+    local_ips: tuple[str, ...]  #: canonical, of either family, at least one
+    setup_interface: bool = True
+    interface: str = "nodelocaldns"
+    setup_iptables: bool = True
+    skip_teardown: bool = False
+    sync_interval_s: float = 60.0
+    health_port: int = 8080  #: only for the rules; the Corefile says where /health is
+    metrics_listen: tuple[str, int] = ("0.0.0.0", 9353)  #: host, "" for all addresses of both families
+    base_corefile: str = "/etc/coredns/Corefile.base"  #: template of ``conf``; "": it is used as it is
+    kubedns_dir: str = ""  #: the kube-dns ConfigMap; "": /etc/kube-dns where that exists
+    upstream_service: str = "kube-dns"
+    reload_with_signal: bool = False  #: a new Corefile is loaded at once, without the plugin reload
 
 
 @dataclass(frozen=True, slots=True)
