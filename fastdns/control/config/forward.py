@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`forward` and its options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastdns.control.addresses import Endpoint
+from fastdns.control.config import kinds as k
+from fastdns.control.config.declare import Arg, Option, Plugin, Rest, Several
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """An upstream of a `forward`."""
+
+    text: str  #: as the file has it
+    scheme: str  #: dns, tls, https
+    endpoints: tuple[Endpoint, ...]  #: a resolv.conf has several; none where a host name is not yet resolved
+    server_name: str = ""  #: of the certificate: tls://ADDR%NAME
+    file: Path | None = None  #: the resolv.conf that they are from
+    host: str = ""  #: the host name to resolve
+    http_path: str = ""  #: of https://
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files for TLS to upstreams: one is the CA; two are certificate and key; three all of them."""
+
+    files: Annotated[tuple[Path, ...], Rest("FILE", k.File(), "[CERT KEY] [CA]")] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How an upstream that failed is tried."""
+
+    interval_s: Annotated[float, Arg("DURATION", k.Duration(), "time between tries")]
+    words: Annotated[
+        tuple[str, ...], Rest("OPTION", k.Text(), "no_rec (RD=0), domain NAME (the name asked)")
+    ] = ()
+    no_rec: bool = False
+    domain: str = "."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward(Plugin):
+    """Asks other servers. May stand more than once: names that a line doesn't take go to the next one."""
+
+    zone: Annotated[str, Arg("FROM", k.Zone(), "names at or below this are forwarded")]
+    to_words: Annotated[
+        tuple[str, ...],
+        Rest("TO", k.Text("an upstream"), "IP[:PORT], tls://IP[:PORT][%NAME], or a resolv.conf", least=1),
+    ]  # fmt: skip
+    to: tuple[To, ...] = ()  #: what the words stand for
+    except_: Annotated[
+        tuple[str, ...],
+        Option("except", Several(k.Zones()), "names at or below these are not forwarded", repeated=True),
+    ] = ()
+    force_tcp: Annotated[bool, Option("force_tcp", None, "always over TCP")] = False
+    prefer_udp: Annotated[bool, Option("prefer_udp", None, "over UDP first, whatever the client used")] = (
+        False
+    )
+    expire_s: Annotated[
+        float, Option("expire", k.Duration(), "idle connections older than this are closed", later=True)
+    ] = 10.0
+    max_fails: Annotated[
+        int,
+        Option(
+            "max_fails",
+            k.Int(0, 2**32 - 1),
+            "an upstream is down after more failed checks; 0: never",
+            later=True,
+        ),
+    ] = 2
+    max_connect_attempts: Annotated[
+        int,
+        Option("max_connect_attempts", k.Int(0, 2**32 - 1), "attempts for a query; 0: no limit", later=True),
+    ] = 0
+    tls: Annotated[Tls | None, Option("tls", Tls, "files for TLS", later=True)] = None
+    tls_servername: Annotated[
+        str, Option("tls_servername", k.Name(), "name in the certificate of all tls:// upstreams", later=True)
+    ] = ""
+    policy: Annotated[
+        str,
+        Option(
+            "policy", k.Choice(("random", "round_robin", "sequential")), "order of the upstreams", later=True
+        ),
+    ] = "random"
+    health_check: Annotated[
+        HealthCheck, Option("health_check", HealthCheck, "check of failed upstreams", later=True)
+    ] = HealthCheck(interval_s=0.5)
+    max_concurrent: Annotated[
+        int, Option("max_concurrent", k.Int(0), "queries at once, more are REFUSED; 0: no limit", later=True)
+    ] = 0
+    next_: Annotated[
+        tuple[int, ...],
+        Option(
+            "next",
+            Several(k.Rcode()),
+            "on these codes the next `forward` is asked",
+            repeated=True,
+            later=True,
+        ),
+    ] = ()
+    next_on_nodata: Annotated[
+        bool,
+        Option("next_on_nodata", None, "on NODATA the next `forward` is asked", later=True, since="1.14"),
+    ] = False
+    failfast_all_unhealthy_upstreams: Annotated[
+        bool,
+        Option("failfast_all_unhealthy_upstreams", None, "SERVFAIL at once when all are down", later=True),
+    ] = False
+    failover: Annotated[
+        tuple[int, ...],
+        Option(
+            "failover",
+            Several(k.Rcode(but=(0,))),
+            "on these codes the next upstream is asked",
+            repeated=True,
+            later=True,
+        ),
+    ] = ()
+    read_timeout_s: Annotated[
+        float, Option("read_timeout", k.Duration(), "wait for one reply", later=True, since="1.14")
+    ] = 2.0
+    source_address: Annotated[
+        str,
+        Option("source_address", k.Address(), "address that questions leave from", later=True, since="1.14"),
+    ] = ""
+    resolver: Annotated[
+        tuple[Endpoint, ...],
+        Option(
+            "resolver",
+            Several(k.EndpointKind()),
+            "who resolves host names among TO",
+            later=True,
+            since="1.14.4",
+        ),
+    ] = ()
+    max_idle_conns: Annotated[
+        int,
+        Option("max_idle_conns", k.Int(0), "idle connections kept; 0: no limit", later=True, since="1.14"),
+    ] = 0
+    max_age_s: Annotated[
+        float,
+        Option(
+            "max_age",
+            k.Duration(),
+            "connections older than this are closed; 0: never",
+            later=True,
+            since="1.14",
+        ),
+    ] = 0.0
+    doh_method: Annotated[
+        str,
+        Option(
+            "doh_method",
+            k.Choice(("GET", "POST"), any_case=False),
+            "for https:// upstreams",
+            later=True,
+            since="1.14.5",
+        ),
+    ] = "POST"
