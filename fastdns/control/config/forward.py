@@ -20,7 +20,7 @@ class To:
     server_name: str = ""  #: of the certificate: tls://ADDR%NAME
     file: Path | None = None  #: the resolv.conf that they are from
     host: str = ""  #: the host name to resolve
-    http_path: str = ""  #: of https://
+    http_path: str = ""  #: of DNS over HTTPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ class Forward(Plugin):
         Option(
             "doh_method",
             k.Choice(("GET", "POST"), any_case=False),
-            "for https:// upstreams",
+            "for DNS over HTTPS",
             later=True,
             since="1.14.5",
         ),
