@@ -69,6 +69,16 @@ def parse_endpoint(text: str, default_port: int = DNS_PORT) -> Endpoint:
     return Endpoint(socket.inet_ntop(socket.AF_INET6, packed), port, scope_id)
 
 
+def parse_ip(text: str) -> str:
+    """An IP address by itself, without port or interface, in canonical form. Raises UsageError."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, text))
+        except (OSError, ValueError):
+            continue
+    raise UsageError(f"{text!r}: expected an IP address")
+
+
 def _split_port(text: str) -> tuple[str, str | None]:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdns.control.addresses import Endpoint, parse_endpoint
+from fastdns.control.addresses import Endpoint, parse_endpoint, parse_ip
 from fastdns.control.resolvconf import nameservers
 from fastdns.errors import UsageError
 
@@ -31,6 +31,13 @@ from fastdns.errors import UsageError
 def test_addresses_are_understood(text: str, expected: Endpoint, shown: str) -> None:
     assert parse_endpoint(text) == expected
     assert str(expected) == shown
+
+
+def test_an_address_by_itself() -> None:
+    assert [parse_ip(text) for text in ("10.43.0.10", "FD00:0::1")] == ["10.43.0.10", "fd00::1"]
+    for text in ("", "10.43.0.10:53", "[::1]", "fe80::1%lo", "010.0.0.1", "1.2.3", "::1\n", "a\0"):
+        with pytest.raises(UsageError, match="expected an IP address"):
+            parse_ip(text)
 
 
 @pytest.mark.parametrize(
