@@ -18,8 +18,7 @@ build_coredns() {
 }
 
 # Not by `go install`: it refuses modules whose go.mod has replace directives, and asks for the module's list of
-# versions, of which there is none. As the main module, in a copy of its source, node-cache has its own replacements
-# and sums.
+# versions, of which there is none. As the main module, in a copy of its source, node-cache has its own replacements.
 build_node_cache() {
 	module=$(GONOSUMDB=k8s.io/dns go mod download -json "k8s.io/dns@$NODE_CACHE_VERSION")
 	sum=$(printf '%s' "$module" | sed -n 's/.*"Sum": "\(.*\)".*/\1/p')
@@ -32,12 +31,31 @@ build_node_cache() {
 	cp -R "$dir/." "$source"
 	chmod -R u+w "$source"
 	rm -rf "$source/vendor" # incomplete in a module's archive
-	(cd "$source" && go build -mod=mod -o node-cache.built ./cmd/node-cache) || {
+	(cd "$source" && renew_node_cache && go build -mod=mod -o node-cache.built ./cmd/node-cache) || {
 		rm -rf "$source"
 		return 1
 	}
 	mv "$source/node-cache.built" "$out/node-cache"
 	rm -rf "$source"
+}
+
+# In the source's folder: a newer CoreDNS. Only node-cache's direct requirements are kept, the rest follows from them; the
+# replacements by which Kubernetes' own modules are found get the version of today. Then what has changed since in the
+# functions of Kubernetes that it calls.
+renew_node_cache() {
+	kubernetes=$NODE_CACHE_KUBERNETES
+	sed -i -e '/\/\/ indirect$/d' \
+		-e "s|coredns/coredns v.*|coredns/coredns $NODE_CACHE_COREDNS|" \
+		-e "s|coredns/caddy v.*|coredns/caddy $NODE_CACHE_CADDY|" \
+		-e '/apache\/thrift =>/d' -e '/golang.org\/x\/crypto =>/d' \
+		-e "s|=> \\(k8s.io/[a-z-]*\\) v0.24.7|=> \\1 v0.$kubernetes|" \
+		-e "s|k8s.io/kubernetes v.*|k8s.io/kubernetes v1.$kubernetes|" go.mod
+	rm go.sum
+	go mod edit -require="google.golang.org/genproto@$NODE_CACHE_GENPROTO"
+	sed -i -e 's|k8s.io/apimachinery/pkg/util/clock|k8s.io/utils/clock|' \
+		-e 's/clock\.Clock$/clock.WithTicker/' -e 's/clock clock\.Clock)/clock clock.WithTicker)/' pkg/dns/config/sync_dir.go
+	sed -i 's/validation.IsValidIP(host)/validation.IsValidIP(nil, host)/' pkg/dns/config/config.go
+	sed -i -e '/execer := utilexec.New()/d' -e '/utilexec "k8s.io/d' -e 's/New(execer, /New(/' cmd/node-cache/app/cache_app.go
 }
 
 command -v go >/dev/null || {
@@ -52,9 +70,10 @@ is_built coredns "$COREDNS_VERSION" || {
 	build_coredns
 	echo "$COREDNS_VERSION" >"$out/coredns.version"
 }
-is_built node-cache "$NODE_CACHE_VERSION" || {
-	echo "building node-cache $NODE_CACHE_VERSION"
+node_cache="$NODE_CACHE_VERSION with CoreDNS $NODE_CACHE_COREDNS"
+is_built node-cache "$node_cache" || {
+	echo "building node-cache $node_cache"
 	build_node_cache
-	echo "$NODE_CACHE_VERSION" >"$out/node-cache.version"
+	echo "$node_cache" >"$out/node-cache.version"
 }
 echo "peers are in $out"
