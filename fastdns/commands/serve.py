@@ -4,9 +4,11 @@
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from fastdns.cli import Parser
+from fastdns.control import pidfile
 from fastdns.control.addresses import parse_endpoint
 from fastdns.control.model import MIB, Options, Upstream
 from fastdns.errors import UsageError
@@ -26,7 +28,9 @@ _EXAMPLES = """\
       what pods on a Kubernetes node ask, in front of the cluster DNS, over TCP
   fastdns serve --listen 127.0.0.1:5300 --listen [::1]:5300 --upstream 9.9.9.9 --upstream [2620:fe::fe]:53
       IPv4 and IPv6 side by side; the second upstream is for when the first is silent
-  fastdns serve --listen [fe80::1%eth0]:53 --workers 4 --memory 64M"""
+  fastdns serve --listen [fe80::1%eth0]:53 --workers 4 --memory 64M
+  fastdns serve --conf /etc/coredns/Corefile
+      what a CoreDNS would serve with that Corefile"""
 
 _SIZE = re.compile(r"([0-9]{1,12})(?:([KMG])(?:i?B)?)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1024, "M": MIB, "G": 1024 * MIB}
@@ -34,20 +38,28 @@ _UNITS = {"": 1, "K": 1024, "M": MIB, "G": 1024 * MIB}
 
 def main(arguments: list[str]) -> int:
     """Be the server. Returns its exit code once it has stopped; children never return."""
-    options = parse(arguments)
+    return start(parse(arguments))
+
+
+def start(options: Options) -> int:
+    """Become the keeper of a server with these options. Returns its exit code once it has stopped."""
     # What the children need is imported before they are forked: they share these pages.
     import fastdns.control.process
     import fastdns.coordinator.process
     import fastdns.worker.process
     from fastdns.keeper.process import Entries, run
 
-    return run(
-        Entries(
-            control=lambda channel: fastdns.control.process.main(channel, options),
-            coordinator=fastdns.coordinator.process.main,
-            worker=fastdns.worker.process.main,
+    try:
+        return run(
+            Entries(
+                control=lambda channel: fastdns.control.process.main(channel, options),
+                coordinator=fastdns.coordinator.process.main,
+                worker=fastdns.worker.process.main,
+            )
         )
-    )
+    finally:
+        if options.pidfile:
+            pidfile.remove(Path(options.pidfile))
 
 
 def parse(arguments: list[str]) -> Options:
@@ -82,12 +94,31 @@ def parse(arguments: list[str]) -> Options:
         default=Options().memory,
         help="shared memory: cache and tables, as 16M or 1G; at least 8M (default: 16M)",
     )
+    parser.add_argument(
+        "--conf",
+        metavar="FILE",
+        default="",
+        help="Corefile that says what is served, in place of --listen and --upstream; SIGHUP reads it again",
+    )
+    parser.add_argument(
+        "--dns-port",
+        metavar="PORT",
+        type=_checked(parse_port),
+        default=Options().dns_port,
+        help="port of the Corefile's zones without one (default: 53)",
+    )
     given = parser.parse_args(arguments)
+    if given.conf and (given.listen or given.upstream):
+        parser.error(
+            "--conf: the Corefile says where to listen and whom to ask; expected no --listen, no --upstream"
+        )
     return Options(
         listen=tuple(given.listen) if given.listen else Options().listen,
         upstreams=tuple(given.upstream or ()),
         workers=given.workers,
         memory=given.memory,
+        conf=given.conf,
+        dns_port=given.dns_port,
     )
 
 
@@ -99,6 +130,13 @@ def parse_upstream(text: str) -> Upstream:
     if scheme != "tcp":
         raise UsageError(f"{text!r}: expected ADDR[:PORT] or tcp://ADDR[:PORT]")
     return Upstream(parse_endpoint(rest), force_tcp=True)
+
+
+def parse_port(text: str) -> int:
+    """A port, from 1. Raises UsageError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise UsageError(f"{text!r}: expected a port from 1 to 65535")
+    return int(text)
 
 
 def parse_workers(text: str) -> int:

@@ -40,7 +40,7 @@ def main(channel: int, options: Options) -> NoReturn:
         log.error(f"control: {error}")
         code = 1
     except FastDNSError as error:
-        log.error(f"fastdns serve: {error}")
+        log.error(f"{options.program}: {error}")
         code = error.exit_code
     os._exit(code)
 

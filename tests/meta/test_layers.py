@@ -65,7 +65,7 @@ OUTSIDE: Final[dict[str, set[str]]] = {
     "loadgen": {"control", "errors"},
     "demo": {"_process", "control"},
     "commands": {
-        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "loadgen",
+        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "loadgen", "log",
         "snapshot", "worker",
     },
     "__main__": {"cli"},
