@@ -7,6 +7,7 @@
  * Segments (each a memfd of its own, mode 0600):
  *   cache    header page, then the shards       coordinator writes, workers map it read-only
  *   region   one a worker                       that worker and the coordinator write
+ *   log      one a worker, one the coordinator  that process and control write
  *   post     the coordinator's own page(s)      coordinator and keeper write
  *   board    the keeper's notes                 keeper writes, control and `fastdns stats` read
  *   config   what control decided, sealed       nobody writes
@@ -23,12 +24,13 @@
 
 #include "_counters.h"
 
-#define FD_LAYOUT_VERSION 1u
+#define FD_LAYOUT_VERSION 2u
 #define FD_MAGIC_CACHE  0x3143534e44534146ull   /* "FASDNSC1" */
 #define FD_MAGIC_REGION 0x3152534e44534146ull
 #define FD_MAGIC_POST   0x3150534e44534146ull
 #define FD_MAGIC_BOARD  0x3142534e44534146ull
 #define FD_MAGIC_CONFIG 0x3147534e44534146ull
+#define FD_MAGIC_LOG    0x314c534e44534146ull
 
 #define FD_LINE 64u               /* octets in a cache line, and the alignment that parts get */
 #define FD_PAGE 4096u
@@ -36,7 +38,12 @@
 enum {
     FD_MAX_WORKERS = 16,
     FD_MAX_LISTENERS = 32,        /* addresses served */
-    FD_MAX_UPSTREAMS = 16,        /* CoreDNS takes 15 a forward */
+    FD_MAX_UPSTREAMS = 32,        /* in all; CoreDNS takes 15 a forward */
+    FD_MAX_ZONES = 1024,          /* of all server blocks, once for each group that serves it */
+    FD_MAX_BLOCKS = 128,
+    FD_MAX_SERIES = 1024,         /* pairs of listener and zone that are counted apart */
+    FD_NO_ZONE = 0xffff,
+    FD_NO_SERIES = 0xffff,
     FD_BATCH = 64,                /* datagrams in one recvmmsg */
     FD_RX_BUFFER = 4096,          /* octets; the largest UDP query and reply */
     FD_RX_STRIDE = FD_RX_BUFFER + 64, /* from buffer to buffer: at 4096 all headers would share one set of
@@ -86,6 +93,10 @@ enum {                            /* fd_entry_t.kind */
     FD_ENTRY_NXDOMAIN = 3,
     FD_ENTRY_FAILURE = 4,         /* upstream said SERVFAIL and the like; RFC 9520 */
 };
+enum {                            /* fd_entry_t.marks */
+    FD_ENTRY_CHANGED = 1,         /* a table (hosts, rewrite, template, another block) had its part in it:
+                                   * any reload drops it */
+};
 enum {                            /* key flags */
     FD_KEY_DO = 1,
     FD_KEY_CD = 2,
@@ -110,8 +121,9 @@ typedef struct {
     uint8_t key_flags;
     uint16_t qtype;
     uint16_t qclass;
-    uint16_t block;               /* number of the server block and of the plugin that made it */
-    uint16_t plugin;
+    uint16_t zone;                /* number of the zone it was answered under: block and labels follow */
+    uint8_t plugin;               /* FD_PLUGIN_*: what made it */
+    uint8_t marks;                /* FD_ENTRY_* marks below */
     uint16_t msg_flags;           /* header's second 16 bits: AA TC RA AD rcode kept, the rest 0 */
     uint16_t ancount;
     uint16_t nscount;
@@ -205,6 +217,46 @@ _Static_assert(sizeof(fd_answer_t) == 16, "SHM_LAYOUT");
 
 /* ------------------------------------------------------------------- worker region ---- */
 
+/* What CoreDNS's metrics count for a (server, zone) pair, and what `cache` counts. Indexes below. */
+enum {
+    FD_PLUGIN_NONE = 0,           /* the core wrote the reply */
+    FD_PLUGIN_CACHE, FD_PLUGIN_LOADBALANCE, FD_PLUGIN_FORWARD, FD_PLUGIN_HOSTS, FD_PLUGIN_TEMPLATE,
+    FD_PLUGIN_REWRITE, FD_PLUGIN_DNS64, FD_PLUGIN_LOOP, FD_PLUGIN_WHOAMI,
+    FD_PLUGINS,
+    FD_TYPES = 19,                /* A AAAA CNAME DNSKEY DS HTTPS MX NS NSEC NSEC3 PTR RRSIG SOA SRV TXT ANY
+                                   * AXFR IXFR other */
+    FD_RCODES = 18,               /* 0 to 15, BADVERS, other */
+    FD_SIZE_BUCKETS = 15,         /* 0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000,
+                                   * 48000, 64000, more; octets */
+    FD_TIME_BUCKETS = 17,         /* 250 us * 2^k, k = 0..15, more */
+    FD_FINE_BUCKETS = 20,         /* 10, 20, 50, 100 us ... 10 s, more */
+};
+
+typedef struct {
+    uint64_t requests[2][FD_TYPES];            /* UDP, TCP */
+    uint64_t responses[FD_PLUGINS][FD_RCODES];
+    uint64_t request_sizes[2][FD_SIZE_BUCKETS];
+    uint64_t request_octets[2];
+    uint64_t response_sizes[2][FD_SIZE_BUCKETS];   /* without OPT, truncation and compression */
+    uint64_t response_octets[2];
+    uint64_t times[FD_TIME_BUCKETS];
+    uint64_t times_us;                         /* sum */
+    uint64_t do_requests;
+    uint64_t cache_hits[2];                    /* success, denial */
+    uint64_t cache_misses;
+    uint64_t served_stale;
+    uint64_t pad[7];
+} fd_series_t;
+_Static_assert(sizeof(fd_series_t) % FD_LINE == 0, "SHM_LAYOUT");
+
+/* Waits of all clients of a worker, from the batch's receiving to its sending, or to the answer. */
+typedef struct {
+    uint64_t hits[FD_FINE_BUCKETS];
+    uint64_t hits_us;
+    uint64_t misses[FD_FINE_BUCKETS];
+    uint64_t misses_us;
+} fd_waits_t;
+
 /* What a process had in hand, and whom it suspects. `hash` 0 = nothing. Set before the work on
  * an item starts, cleared when it is done; read by the successor (design "Deaths"). */
 typedef struct {
@@ -237,7 +289,8 @@ typedef struct {
     fd_part_t batch;              /* fd_batch_t, one */
     fd_part_t hits;               /* uint16_t, one a slot of the cache */
     fd_part_t tcp;                /* octets of the TCP pool */
-    uint8_t pad0[40];
+    fd_part_t series;             /* fd_series_t, the worker writes */
+    uint8_t pad0[32];
     /* keeper */
     uint32_t stop;                /* 1: finish, hand over, leave */
     uint32_t starts;              /* of this child so far */
@@ -256,7 +309,9 @@ typedef struct {
     uint8_t pad3[FD_LINE - 8];
     fd_ring_t question_ring;
     fd_ring_t answer_ring;
-    uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];   /* worker */
+    fd_waits_t waits;             /* worker, all that follows */
+    uint8_t pad4[48];
+    uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
 } fd_region_t;
 _Static_assert(offsetof(fd_region_t, stop) == 2 * FD_LINE, "SHM_LAYOUT");
 _Static_assert(offsetof(fd_region_t, heartbeat) == 3 * FD_LINE, "SHM_LAYOUT");
@@ -373,6 +428,29 @@ _Static_assert(offsetof(fd_batch_t, buffers) % 8 == 0, "SHM_LAYOUT");
 
 enum { FD_QUARANTINE = 16 };
 
+/* CoreDNS's proxy metrics of an upstream. */
+enum { FD_UPSTREAM_RCODES = 8 };  /* 0 to 5, BADVERS, other */
+typedef struct {
+    uint64_t times[FD_UPSTREAM_RCODES][FD_TIME_BUCKETS];
+    uint64_t times_us[FD_UPSTREAM_RCODES];
+    uint64_t health_failures;
+    uint64_t reused[2];           /* exchanges on a socket that was there: UDP, TCP */
+    uint64_t dialed[2];           /* on a new one */
+    uint64_t pad[3];
+} fd_upstream_series_t;
+_Static_assert(sizeof(fd_upstream_series_t) % FD_LINE == 0, "SHM_LAYOUT");
+
+/* The cache's and the plugins' share of a server block. */
+typedef struct {
+    uint64_t entries[2];          /* success, denial */
+    uint64_t evictions[2];
+    uint64_t prefetches;
+    uint64_t drops;
+    uint64_t template_matches;
+    uint64_t dns64_translated;
+} fd_block_series_t;
+_Static_assert(sizeof(fd_block_series_t) == FD_LINE, "SHM_LAYOUT");
+
 typedef struct {
     uint64_t key_hash;            /* 0 = free */
     uint64_t until_ms;
@@ -396,16 +474,20 @@ typedef struct {
     uint32_t pad3;
     uint64_t entries;             /* in the cache, all shards */
     uint64_t entry_octets;
-    uint8_t pad4[8];
+    uint32_t swept;               /* number of the configuration that the whole cache agrees with */
+    uint8_t pad4[4];
     fd_in_hand_t in_hand;
     uint8_t in_hand_qname[FD_QNAME_MAX + 1];
     fd_quarantine_t quarantine[FD_QUARANTINE];
     uint16_t upstream_wait_ms[FD_MAX_UPSTREAMS];   /* silence allowed to each; 0: not measured */
+    uint8_t pad5[32];
+    fd_upstream_series_t upstream_series[FD_MAX_UPSTREAMS];
+    fd_block_series_t block_series[FD_MAX_BLOCKS];
     uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
 } fd_post_t;
 _Static_assert(offsetof(fd_post_t, stop) == FD_LINE, "SHM_LAYOUT");
-_Static_assert(offsetof(fd_post_t, heartbeat) == 2 * FD_LINE, "SHM_LAYOUT");
 _Static_assert(offsetof(fd_post_t, counters) % FD_LINE == 0, "SHM_LAYOUT");
+_Static_assert(offsetof(fd_post_t, heartbeat) == 2 * FD_LINE, "SHM_LAYOUT");
 
 /* ------------------------------------------------------------------- keeper's board ---- */
 
@@ -449,63 +531,10 @@ typedef struct {
 } fd_board_t;
 _Static_assert(offsetof(fd_board_t, children) == FD_LINE, "SHM_LAYOUT");
 
-/* --------------------------------------------------------------------------- config ---- */
-
-typedef struct {
-    struct sockaddr_in6 address;  /* or a sockaddr_in at its start */
-    uint16_t group;               /* the set of blocks that listen here */
-    uint8_t wildcard;             /* replies need the address asked */
-    uint8_t pad;
-} fd_listener_t;
-_Static_assert(sizeof(fd_listener_t) == 32, "SHM_LAYOUT");
-
-typedef struct {
-    struct sockaddr_in6 address;
-    uint8_t force_tcp;
-    uint8_t pad[3];
-} fd_upstream_t;
-_Static_assert(sizeof(fd_upstream_t) == 32, "SHM_LAYOUT");
-
-/* What a block's text says about answers. One implicit block today; the Corefile makes more. */
-typedef struct {
-    uint64_t fingerprint;
-    uint16_t number;
-    uint8_t caching;              /* 0: joined and handed on, never stored */
-    uint8_t uniform_ttl;          /* one TTL for all records of a reply, AA=1 (a block with `cache`) */
-    uint32_t ttl_min_s;
-    uint32_t ttl_max_s;
-    uint32_t negative_min_s;
-    uint32_t negative_max_s;
-    uint32_t failure_s;           /* RFC 9520 */
-    uint32_t stale_s;             /* 0: expired entries are of no use */
-    uint16_t first_upstream;
-    uint16_t upstream_count;
-} fd_block_t;
-_Static_assert(sizeof(fd_block_t) == 40, "SHM_LAYOUT");
-
-typedef struct {
-    uint64_t magic;
-    uint32_t layout_version;
-    uint32_t number;              /* of this configuration, growing */
-    uint32_t worker_count;
-    uint32_t listener_count;
-    uint32_t upstream_count;
-    uint32_t tcp_connections;     /* a worker */
-    uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
-    uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
-    uint32_t tcp_slow_ms;         /* a reply of which nothing is read, a query that is not finished */
-    uint32_t edns_max;            /* octets; the largest UDP reply */
-    uint32_t client_deadline_ms;  /* SERVFAIL after this */
-    uint32_t question_deadline_ms;/* the coordinator's, for all attempts of one question */
-    uint32_t retry_floor_ms;      /* least silence before a question is asked again */
-    uint32_t worker_uid, coordinator_uid, drop_gid;   /* 0: stay as we are */
-    fd_block_t block;
-    fd_listener_t listeners[FD_MAX_LISTENERS];
-    fd_upstream_t upstreams[FD_MAX_UPSTREAMS];
-} fd_config_t;
-
 /* ------------------------------------------------------------------------- helpers ---- */
 
 static inline void *fd_at(const void *segment, uint64_t off) { return (char *)(uintptr_t)segment + off; }
+
+#include "_layout_config.h"
 
 #endif

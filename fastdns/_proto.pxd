@@ -71,6 +71,7 @@ cdef enum:                       # qtypes with a meaning to us; all others pass 
     TYPE_KX = 36
     TYPE_DNAME = 39
     TYPE_OPT = 41                # RFC 6891 s6.1.1
+    TYPE_DS = 43
     TYPE_RRSIG = 46
     TYPE_TKEY = 249              # RFC 2930
     TYPE_TSIG = 250              # RFC 8945

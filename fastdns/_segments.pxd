@@ -2,7 +2,7 @@
 # _segments.pxd: the shared-memory segments: made by the keeper, checked by whoever maps them. SHM_LAYOUT
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_post_t, fd_region_t
+from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_log_t, fd_post_t, fd_region_t
 
 # Checksums over the numbers that give a segment its shape, and over the sizes of the structs in it.
 cdef uint64_t cache_geometry_sum(const fd_cache_header_t *header) noexcept nogil
@@ -18,3 +18,4 @@ cdef void *map_segment(int fd, bint writable, uint64_t *size) noexcept nogil
 cdef fd_region_t *region_check(void *base, uint64_t size) noexcept nogil
 cdef fd_post_t *post_check(void *base, uint64_t size) noexcept nogil
 cdef const fd_config_t *config_check(const void *base, uint64_t size) noexcept nogil
+cdef fd_log_t *log_check(void *base, uint64_t size) noexcept nogil

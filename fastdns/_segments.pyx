@@ -20,6 +20,7 @@ from fastdns._shm cimport (
     FD_MAGIC_BOARD,
     FD_MAGIC_CACHE,
     FD_MAGIC_CONFIG,
+    FD_MAGIC_LOG,
     FD_MAGIC_POST,
     FD_MAGIC_REGION,
     FD_MAX_WORKERS,
@@ -34,10 +35,12 @@ from fastdns._shm cimport (
     fd_client_t,
     fd_config_t,
     fd_entry_t,
+    fd_log_t,
     fd_part_t,
     fd_pending_t,
     fd_post_t,
     fd_region_t,
+    fd_series_t,
 )
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -96,6 +99,7 @@ cdef uint64_t region_geometry_sum(const fd_region_t *region) noexcept nogil:
     total = fold_part(total, &region.batch)
     total = fold_part(total, &region.hits)
     total = fold_part(total, &region.tcp)
+    total = fold_part(total, &region.series)
     total = fold(total, sizeof(fd_region_t))
     total = fold(total, sizeof(fd_pending_t))
     return fold(total, sizeof(fd_client_t))
@@ -138,7 +142,18 @@ cdef const fd_config_t *config_check(const void *base, uint64_t size) noexcept n
     cdef const fd_config_t *config = <const fd_config_t *>base
     if base == NULL or size < sizeof(fd_config_t) or config.magic != FD_MAGIC_CONFIG:
         return NULL
-    return config if config.layout_version == FD_LAYOUT_VERSION else NULL
+    if config.layout_version != FD_LAYOUT_VERSION or config.total_size != size:
+        return NULL
+    return config
+
+
+cdef fd_log_t *log_check(void *base, uint64_t size) noexcept nogil:
+    cdef fd_log_t *log = <fd_log_t *>base
+    if base == NULL or size < sizeof(fd_log_t) or log.magic != FD_MAGIC_LOG:
+        return NULL
+    if log.layout_version != FD_LAYOUT_VERSION or log.total_size != size or log.octets > size - sizeof(fd_log_t):
+        return NULL
+    return log
 
 
 cdef class _Mapped:
@@ -239,7 +254,7 @@ def time_namespace() -> int:
 
 
 def _region_parts(questions: int, answers: int, pending: int, clients: int, slots: int,
-                  tcp: int) -> tuple[dict[str, tuple[int, int]], int]:
+                  tcp: int, series: int) -> tuple[dict[str, tuple[int, int]], int]:
     """Offset and count of each part, and octets of the whole."""
     for name, value in (("questions", questions), ("answers", answers)):
         if value <= 0 or value & (value - 1):
@@ -252,6 +267,7 @@ def _region_parts(questions: int, answers: int, pending: int, clients: int, slot
         ("batch", 1, sizeof(fd_batch_t)),
         ("hits", slots, slots * sizeof(uint16_t)),
         ("tcp", tcp, tcp),
+        ("series", series, series * sizeof(fd_series_t)),
     )
     parts = {}
     end = _round_up(sizeof(fd_region_t), FD_LINE)
@@ -261,22 +277,24 @@ def _region_parts(questions: int, answers: int, pending: int, clients: int, slot
     return parts, _round_up(end, FD_PAGE)
 
 
-def region_size(*, questions: int, answers: int, pending: int, clients: int, slots: int, tcp: int) -> int:
+def region_size(*, questions: int, answers: int, pending: int, clients: int, slots: int, tcp: int,
+                series: int) -> int:
     """Octets of the region that ``create_region`` makes of these."""
-    return _region_parts(questions, answers, pending, clients, slots, tcp)[1]
+    return _region_parts(questions, answers, pending, clients, slots, tcp, series)[1]
 
 
 def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 * 1024,
                   pending: int = 4096, clients: int = 8192, slots: int = 0,
-                  tcp: int = 512 * 1024) -> int:
+                  tcp: int = 512 * 1024, series: int = 16) -> int:
     """A worker's region. Returns the descriptor.
 
     questions, answers: octets of ring data, powers of two; pending, clients: elements;
-    slots: of the cache, see ``cache_slots``; tcp: octets of the TCP pool.
+    slots: of the cache, see ``cache_slots``; tcp: octets of the TCP pool; series: pairs of
+    listener and zone that are counted.
     """
     if not 0 <= index < FD_MAX_WORKERS:
         raise ValueError(f"worker {index}: expected 0 to {FD_MAX_WORKERS - 1}")
-    parts, total = _region_parts(questions, answers, pending, clients, slots, tcp)
+    parts, total = _region_parts(questions, answers, pending, clients, slots, tcp, series)
     fd = _allocate(f"worker-{index}", total)
     cdef _Mapped mapped = _Mapped(fd)
     cdef fd_region_t *region = <fd_region_t *>mapped.base
@@ -290,8 +308,24 @@ def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 
     region.batch.off, region.batch.count = parts["batch"]
     region.hits.off, region.hits.count = parts["hits"]
     region.tcp.off, region.tcp.count = parts["tcp"]
+    region.series.off, region.series.count = parts["series"]
     region.geometry_sum = region_geometry_sum(region)
     region.magic = FD_MAGIC_REGION
+    return fd
+
+
+def create_log(name: str, octets: int) -> int:
+    """A log ring with ``octets`` of data, a power of two. Returns the descriptor."""
+    if octets <= 0 or octets & (octets - 1):
+        raise ValueError(f"log ring of {octets} octets: expected a power of two")
+    total = _round_up(sizeof(fd_log_t) + octets, FD_PAGE)
+    fd = _allocate(f"log-{name}", total)
+    cdef _Mapped mapped = _Mapped(fd)
+    cdef fd_log_t *log = <fd_log_t *>mapped.base
+    log.layout_version = FD_LAYOUT_VERSION
+    log.octets = octets
+    log.total_size = total
+    log.magic = FD_MAGIC_LOG
     return fd
 
 

@@ -68,6 +68,11 @@ cdef extern from "_layout.h" nogil:
         FD_MAX_WORKERS
         FD_MAX_LISTENERS
         FD_MAX_UPSTREAMS
+        FD_MAX_ZONES
+        FD_MAX_BLOCKS
+        FD_MAX_SERIES
+        FD_NO_ZONE
+        FD_NO_SERIES
         FD_BATCH
         FD_RX_BUFFER
         FD_RX_STRIDE
@@ -77,6 +82,7 @@ cdef extern from "_layout.h" nogil:
         FD_UNIT
         FD_ENTRY_MAX
         FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
+        FD_ENTRY_CHANGED
         FD_KEY_DO, FD_KEY_CD
         FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
         FD_EDE_NONE
@@ -88,11 +94,24 @@ cdef extern from "_layout.h" nogil:
         FD_QUARANTINE
         FD_ROLE_CONTROL, FD_ROLE_COORDINATOR, FD_ROLE_WORKER
         FD_CHILD_NONE, FD_CHILD_RUNNING, FD_CHILD_WAITING, FD_CHILD_STOPPED
+        FD_PLUGIN_NONE, FD_PLUGIN_CACHE, FD_PLUGIN_LOADBALANCE, FD_PLUGIN_FORWARD, FD_PLUGIN_HOSTS
+        FD_PLUGIN_TEMPLATE, FD_PLUGIN_REWRITE, FD_PLUGIN_DNS64, FD_PLUGIN_LOOP, FD_PLUGIN_WHOAMI
+        FD_PLUGINS
+        FD_TYPES, FD_RCODES, FD_SIZE_BUCKETS, FD_TIME_BUCKETS, FD_FINE_BUCKETS, FD_UPSTREAM_RCODES
+        FD_GROUP_ANY_CLASS, FD_GROUP_FAMILY
+        FD_ZONE_USED, FD_ZONE_REFUSED, FD_ZONE_FAMILY, FD_ZONE_CLIENT, FD_ZONE_CACHE, FD_ZONE_ROTATE
+        FD_ZONE_LOG, FD_ZONE_METRICS
+        FD_STEP_FORWARD
+        FD_FORWARD_UPSTREAMS
+        FD_RECORD_LOG_QUERY, FD_RECORD_LOG_ERROR
+        FD_ERROR_TIMEOUT, FD_ERROR_REFUSED, FD_ERROR_NO_UPSTREAM, FD_ERROR_NO_NEXT, FD_ERROR_BUSY
+        FD_ERROR_PLUGIN
     const uint64_t FD_MAGIC_CACHE
     const uint64_t FD_MAGIC_REGION
     const uint64_t FD_MAGIC_POST
     const uint64_t FD_MAGIC_BOARD
     const uint64_t FD_MAGIC_CONFIG
+    const uint64_t FD_MAGIC_LOG
 
     ctypedef struct fd_cache_header_t:
         uint64_t magic
@@ -126,8 +145,9 @@ cdef extern from "_layout.h" nogil:
         uint8_t key_flags
         uint16_t qtype
         uint16_t qclass
-        uint16_t block
-        uint16_t plugin
+        uint16_t zone
+        uint8_t plugin
+        uint8_t marks
         uint16_t msg_flags
         uint16_t ancount
         uint16_t nscount
@@ -173,6 +193,26 @@ cdef extern from "_layout.h" nogil:
         fd_record_t record
         uint64_t ticket
 
+    ctypedef struct fd_series_t:
+        uint64_t requests[2][19]
+        uint64_t responses[10][18]
+        uint64_t request_sizes[2][15]
+        uint64_t request_octets[2]
+        uint64_t response_sizes[2][15]
+        uint64_t response_octets[2]
+        uint64_t times[17]
+        uint64_t times_us
+        uint64_t do_requests
+        uint64_t cache_hits[2]
+        uint64_t cache_misses
+        uint64_t served_stale
+
+    ctypedef struct fd_waits_t:
+        uint64_t hits[20]
+        uint64_t hits_us
+        uint64_t misses[20]
+        uint64_t misses_us
+
     ctypedef struct fd_in_hand_t:
         uint64_t hash
         uint32_t off
@@ -197,6 +237,7 @@ cdef extern from "_layout.h" nogil:
         fd_part_t batch
         fd_part_t hits
         fd_part_t tcp
+        fd_part_t series
         uint32_t stop
         uint32_t starts
         uint64_t heartbeat
@@ -210,6 +251,7 @@ cdef extern from "_layout.h" nogil:
         uint64_t coordinator_generation
         fd_ring_t question_ring
         fd_ring_t answer_ring
+        fd_waits_t waits
         uint64_t counters[1]
 
     ctypedef struct fd_pending_t:
@@ -275,6 +317,21 @@ cdef extern from "_layout.h" nogil:
         uint64_t key_hash
         uint64_t until_ms
 
+    ctypedef struct fd_upstream_series_t:
+        uint64_t times[8][17]
+        uint64_t times_us[8]
+        uint64_t health_failures
+        uint64_t reused[2]
+        uint64_t dialed[2]
+
+    ctypedef struct fd_block_series_t:
+        uint64_t entries[2]
+        uint64_t evictions[2]
+        uint64_t prefetches
+        uint64_t drops
+        uint64_t template_matches
+        uint64_t dns64_translated
+
     ctypedef struct fd_post_t:
         uint64_t magic
         uint32_t layout_version
@@ -289,10 +346,13 @@ cdef extern from "_layout.h" nogil:
         uint32_t inflight_used
         uint64_t entries
         uint64_t entry_octets
+        uint32_t swept
         fd_in_hand_t in_hand
         uint8_t in_hand_qname[256]
         fd_quarantine_t quarantine[16]
-        uint16_t upstream_wait_ms[16]
+        uint16_t upstream_wait_ms[32]
+        fd_upstream_series_t upstream_series[32]
+        fd_block_series_t block_series[128]
         uint64_t counters[1]
 
     ctypedef struct fd_child_t:
@@ -321,10 +381,21 @@ cdef extern from "_layout.h" nogil:
         sockaddr_in6 address
         uint16_t group
         uint8_t wildcard
+        uint8_t flags
 
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address
         uint8_t force_tcp
+
+    ctypedef struct fd_zone_t:
+        uint64_t fingerprint
+        uint32_t name_off
+        uint16_t next
+        uint16_t group
+        uint16_t block
+        uint16_t flags
+        uint16_t edns_max
+        uint8_t name_len
 
     ctypedef struct fd_block_t:
         uint64_t fingerprint
@@ -337,16 +408,32 @@ cdef extern from "_layout.h" nogil:
         uint32_t negative_max_s
         uint32_t failure_s
         uint32_t stale_s
-        uint16_t first_upstream
-        uint16_t upstream_count
+        uint32_t capacity[2]
+        fd_part_t steps
+
+    ctypedef struct fd_step_t:
+        uint8_t kind
+        uint8_t flags
+        uint16_t number
+        uint32_t argument
+
+    ctypedef struct fd_forward_t:
+        uint32_t name_off
+        uint32_t except_off
+        uint16_t except_len
+        uint8_t name_len
+        uint8_t upstream_count
+        uint8_t upstreams[16]
 
     ctypedef struct fd_config_t:
         uint64_t magic
         uint32_t layout_version
         uint32_t number
+        uint64_t total_size
         uint32_t worker_count
         uint32_t listener_count
         uint32_t upstream_count
+        uint32_t zone_depth
         uint32_t tcp_connections
         uint32_t tcp_first_ms
         uint32_t tcp_idle_ms
@@ -358,8 +445,55 @@ cdef extern from "_layout.h" nogil:
         uint32_t worker_uid
         uint32_t coordinator_uid
         uint32_t drop_gid
-        fd_block_t block
+        fd_part_t zone_heads
+        fd_part_t zones
+        fd_part_t blocks
+        fd_part_t series
+        fd_part_t notes
         fd_listener_t listeners[32]
-        fd_upstream_t upstreams[16]
+        fd_upstream_t upstreams[32]
+
+    ctypedef struct fd_log_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint32_t octets
+        uint64_t total_size
+        fd_ring_t ring
+
+    ctypedef struct fd_log_query_t:
+        fd_record_t record
+        uint64_t time_ms
+        uint32_t duration_us
+        uint16_t zone
+        uint16_t id
+        sockaddr_in6 peer
+        fd_local_t local
+        uint16_t query_flags
+        uint16_t reply_flags
+        uint16_t rcode
+        uint16_t qtype
+        uint16_t qclass
+        uint16_t request_size
+        uint16_t reply_size
+        uint16_t udp_size
+        uint8_t listener
+        uint8_t tcp
+        uint8_t edns
+        uint8_t qname_len
+
+    ctypedef struct fd_log_error_t:
+        fd_record_t record
+        uint64_t time_ms
+        uint16_t zone
+        uint16_t rcode
+        uint16_t qtype
+        uint16_t upstream
+        uint16_t error
+        uint16_t text_len
+        uint8_t kind
+        uint8_t tcp
+        uint8_t qname_len
 
     void *fd_at(const void *segment, uint64_t off) noexcept
+    const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number) noexcept
+    const fd_block_t *fd_block(const fd_config_t *config, uint32_t number) noexcept

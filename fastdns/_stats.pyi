@@ -71,7 +71,7 @@ class ConfigFacts(TypedDict):
     worker_uid: int
     coordinator_uid: int
     gid: int
-    fingerprint: int
+    fingerprints: list[int]
 
 def read_board(fd: int) -> Board: ...
 def read_region(fd: int) -> Region: ...

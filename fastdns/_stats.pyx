@@ -25,6 +25,7 @@ from fastdns._shm cimport (
     FD_ROLE_CONTROL,
     FD_ROLE_COORDINATOR,
     FD_ROLE_WORKER,
+    fd_block,
     fd_board_t,
     fd_cache_header_t,
     fd_child_t,
@@ -226,5 +227,5 @@ def read_config(int fd) -> dict[str, object]:
         "worker_uid": config.worker_uid,
         "coordinator_uid": config.coordinator_uid,
         "gid": config.drop_gid,
-        "fingerprint": config.block.fingerprint,
+        "fingerprints": [fd_block(config, i).fingerprint for i in range(config.blocks.count)],
     }

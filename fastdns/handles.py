@@ -14,12 +14,14 @@ class WorkerHandles:
     region: int  #: its own region, read and write
     wake: int  #: its eventfd
     wake_coordinator: int
+    log: int  #: its log ring, read and write
     udp: list[int] = field(default_factory=list)  #: one a listener, in the config's order
     tcp: list[int] = field(default_factory=list)
 
     def descriptors(self) -> set[int]:
         """All descriptors that this child keeps open."""
-        return {self.config, self.cache, self.region, self.wake, self.wake_coordinator, *self.udp, *self.tcp}
+        own = {self.config, self.cache, self.region, self.wake, self.wake_coordinator, self.log}
+        return {*own, *self.udp, *self.tcp}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,11 @@ class CoordinatorHandles:
     cache: int  #: the cache, read and write
     post: int
     wake: int
+    log: int  #: its log ring, read and write
     regions: list[int] = field(default_factory=list)  #: one a worker
     wake_workers: list[int] = field(default_factory=list)
 
     def descriptors(self) -> set[int]:
         """All descriptors that this child keeps open."""
-        return {self.config, self.cache, self.post, self.wake, *self.regions, *self.wake_workers}
+        own = {self.config, self.cache, self.post, self.wake, self.log}
+        return {*own, *self.regions, *self.wake_workers}

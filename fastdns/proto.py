@@ -87,6 +87,7 @@ class RRType(IntEnum):
     KX = 36
     DNAME = 39
     OPT = 41
+    DS = 43
     RRSIG = 46
     TKEY = 249
     TSIG = 250

@@ -8,7 +8,7 @@ request, in order; a BEAT is not answered. When the keeper closes its end, contr
 
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from enum import IntEnum
 
 
@@ -26,10 +26,10 @@ class Kind(IntEnum):
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
-    STATE = 18  #: 1 once started; descriptors then: config, board, post, regions, all for reading
+    STATE = 18  #: 1 once started; descriptors then: config, board, post, regions for reading, logs
 
 
-_WORDS = 8
+_WORDS = 12
 _MESSAGE = struct.Struct(f"=II{_WORDS}Q")  # kind, 0, words
 MESSAGE_LEN = _MESSAGE.size
 MAX_DESCRIPTORS = 64  # two for each worker of a listener, or STATE's; the kernel takes 253
@@ -46,13 +46,15 @@ class Geometry:
     pending: int
     clients: int
     tcp: int
+    series: int  #: in each region
+    log: int  #: octets of each log ring
 
     def words(self) -> tuple[int, ...]:
-        return (self.workers, self.cache, self.questions, self.answers, self.pending, self.clients, self.tcp)
+        return astuple(self)
 
     @classmethod
     def of(cls, words: tuple[int, ...]) -> "Geometry":
-        return cls(*words[:7])
+        return cls(*words[: len(fields(cls))])
 
 
 @dataclass(frozen=True, slots=True)

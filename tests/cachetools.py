@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tests.wiretools import labels
 
-HEADER = struct.Struct("<4Q3IH2B11H3B7x")
+HEADER = struct.Struct("<4Q3IH2B3H2B7H3B7x")
 UNIT = 16
 ENTRY_MAX = 77888
 POSITIVE, NODATA, NXDOMAIN, FAILURE = 1, 2, 3, 4
@@ -37,8 +37,9 @@ class Entry:
     key_flags: int = 0
     qtype: int = 1
     qclass: int = 1
-    block: int = 0
+    zone: int = 0
     plugin: int = 0
+    marks: int = 0
     msg_flags: int = 0
     ancount: int = 1
     nscount: int = 0
@@ -72,8 +73,9 @@ class Entry:
             self.key_flags,
             self.qtype,
             self.qclass,
-            self.block,
+            self.zone,
             self.plugin,
+            self.marks,
             self.msg_flags,
             self.ancount,
             self.nscount,

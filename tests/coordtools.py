@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +23,11 @@ import dns.rdatatype
 import dns.rrset
 
 from fastdns import _segments
-from fastdns._testing.world import Post, Record, WorkerSide, make_config
+from fastdns._testing.world import Post, Record, WorkerSide
+from fastdns.control import model
+from fastdns.control._tables import create_config
+from fastdns.control.addresses import Endpoint
+from fastdns.control.model import Block, Limits, plain_config
 from fastdns.coordinator.process import run
 from fastdns.handles import CoordinatorHandles
 from tests.cachetools import HEADER
@@ -91,7 +95,7 @@ def take_apart(entry: bytes) -> Answer:
     """Check an entry's form while taking it apart."""
     (
         key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
-        qtype, qclass, _block, _plugin, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
+        qtype, qclass, _zone, _plugin, _marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
         plain_len, qname_len, kind, ext_rcode,
     ) = HEADER.unpack_from(entry)  # fmt: skip
     assert ttl_count == ancount + nscount + arcount
@@ -298,6 +302,16 @@ def closed_port() -> int:
 # -------------------------------------------------------------------------- coordinator ----
 
 
+def make_config(upstreams: Sequence[tuple[str, int, int]], **settings: int) -> int:
+    """A descriptor of a configuration: (address, port, force_tcp) each; settings: of limits and block."""
+    limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
+    servers = tuple(model.Upstream(Endpoint(address, port), bool(tcp)) for address, port, tcp in upstreams)
+    block = Block(negative_max_s=10800)
+    return create_config(
+        plain_config((), servers, 2, replace(block, **settings), limits=Limits(**limits))  # type: ignore[arg-type]
+    )
+
+
 @dataclass
 class World:
     """A coordinator in a child process, with what it shares with workers and keeper."""
@@ -317,6 +331,7 @@ class World:
         self.cache = _segments.create_cache(self.cache_size)
         self.post_fd = _segments.create_post()
         self.regions = [_segments.create_region(i, slots=slots, **self.region) for i in range(self.workers)]
+        self.log = _segments.create_log("coordinator", 16384)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.wakes = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(self.workers)]
         self.side = [WorkerSide(region, self.cache, self.wake) for region in self.regions]
@@ -325,7 +340,9 @@ class World:
         self._ticket = 0
 
     def handles(self) -> CoordinatorHandles:
-        return CoordinatorHandles(self.config, self.cache, self.post_fd, self.wake, self.regions, self.wakes)
+        return CoordinatorHandles(
+            self.config, self.cache, self.post_fd, self.wake, self.log, self.regions, self.wakes
+        )
 
     def start(self) -> Self:
         """Start a coordinator, as the keeper would, and wait until it serves."""

@@ -301,8 +301,8 @@ cdef class Sockets:
         v4.sin_family = AF_INET
         v4.sin_port = socket.htons(port)
         v4.sin_addr.s_addr = socket.htonl(0x7f000001)
-        self.post = <fd_post_t *>malloc(8192)
-        memset(self.post, 0, 8192)
+        self.post = <fd_post_t *>malloc(sizeof(fd_post_t))
+        memset(self.post, 0, sizeof(fd_post_t))
         self.c.counters = &self.post.counters[0]
         self.c.worker_count = 1
         self.c.upstream_count = 1

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from typing_extensions import Buffer
-
-def make_config(upstreams: Sequence[tuple[str, int, int]], **settings: int) -> int: ...
 
 @dataclass
 class Record:

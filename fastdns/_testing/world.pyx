@@ -55,54 +55,6 @@ cdef extern from *:
     const char **counter_names
 
 
-def make_config(upstreams, **settings) -> int:
-    """A memfd with a configuration. upstreams: (address, port, force_tcp) each; settings: fields of
-    fd_config_t or its block, as named there. The caller closes it."""
-    cdef fd_config_t config
-    cdef bytes packed
-    cdef sockaddr_in *v4
-    cdef sockaddr_in6 *v6
-    memset(&config, 0, sizeof(config))
-    config.magic = FD_MAGIC_CONFIG
-    config.layout_version = FD_LAYOUT_VERSION
-    config.worker_count = settings.pop("worker_count", 2)
-    config.question_deadline_ms = settings.pop("question_deadline_ms", 4000)
-    config.retry_floor_ms = settings.pop("retry_floor_ms", 20)
-    config.client_deadline_ms = settings.pop("client_deadline_ms", 4500)
-    block = {"caching": 1, "ttl_max_s": 86400, "negative_max_s": 10800, "failure_s": 5, "fingerprint": 7,
-             "uniform_ttl": 0, "ttl_min_s": 0, "negative_min_s": 0, "stale_s": 0, "number": 0} | settings
-    config.block.caching = block.pop("caching")
-    config.block.ttl_max_s = block.pop("ttl_max_s")
-    config.block.negative_max_s = block.pop("negative_max_s")
-    config.block.failure_s = block.pop("failure_s")
-    config.block.fingerprint = block.pop("fingerprint")
-    config.block.uniform_ttl = block.pop("uniform_ttl")
-    config.block.ttl_min_s = block.pop("ttl_min_s")
-    config.block.negative_min_s = block.pop("negative_min_s")
-    config.block.stale_s = block.pop("stale_s")
-    config.block.number = block.pop("number")
-    config.block.upstream_count = <uint16_t>len(upstreams)
-    assert not block, block
-    config.upstream_count = <uint32_t>len(upstreams)
-    for i, (address, port, force_tcp) in enumerate(upstreams):
-        config.upstreams[i].force_tcp = force_tcp
-        if ":" in address:
-            v6 = &config.upstreams[i].address
-            v6.sin6_family = AF_INET6
-            v6.sin6_port = socket.htons(port)
-            packed = socket.inet_pton(socket.AF_INET6, address)
-            memcpy(&v6.sin6_addr, <const char *>packed, 16)
-        else:
-            v4 = <sockaddr_in *>&config.upstreams[i].address
-            v4.sin_family = AF_INET
-            v4.sin_port = socket.htons(port)
-            packed = socket.inet_pton(socket.AF_INET, address)
-            memcpy(&v4.sin_addr, <const char *>packed, 4)
-    fd = os.memfd_create("config")
-    os.write(fd, (<const char *>&config)[:sizeof(config)])
-    return fd
-
-
 @dataclass
 class Record:
     """What came through the answer ring."""

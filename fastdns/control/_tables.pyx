@@ -1,29 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the typed configuration to the segment that the data plane reads. SHM_LAYOUT"""
 
+import array
 import fcntl
 import os
 import socket
 
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+import dns.name
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastdns._shm cimport (
+    FD_FORWARD_UPSTREAMS,
+    FD_GROUP_ANY_CLASS,
+    FD_GROUP_FAMILY,
     FD_LAYOUT_VERSION,
     FD_MAGIC_CONFIG,
+    FD_MAX_BLOCKS,
     FD_MAX_LISTENERS,
+    FD_MAX_SERIES,
     FD_MAX_UPSTREAMS,
+    FD_MAX_ZONES,
+    FD_NO_SERIES,
+    FD_NO_ZONE,
+    FD_STEP_FORWARD,
+    FD_ZONE_CACHE,
+    FD_ZONE_CLIENT,
+    FD_ZONE_FAMILY,
+    FD_ZONE_LOG,
+    FD_ZONE_METRICS,
+    FD_ZONE_REFUSED,
+    FD_ZONE_ROTATE,
+    FD_ZONE_USED,
     fd_block_t,
     fd_config_t,
+    fd_forward_t,
+    fd_part_t,
+    fd_step_t,
+    fd_zone_t,
     sockaddr_in,
     sockaddr_in6,
 )
+from fastdns._zones cimport zone_hash
+
+from fastdns.control.model import Forward
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t htons(uint16_t value)
 
 MAX_LISTENERS = FD_MAX_LISTENERS
 MAX_UPSTREAMS = FD_MAX_UPSTREAMS
+MAX_FORWARD_UPSTREAMS = FD_FORWARD_UPSTREAMS
+MAX_ZONES = FD_MAX_ZONES
+MAX_BLOCKS = FD_MAX_BLOCKS
+MAX_SERIES = FD_MAX_SERIES
 
 
 cdef void write_address(sockaddr_in6 *out, endpoint) except *:
@@ -50,41 +81,179 @@ cdef uint64_t fingerprint(str text) except *:
     return total
 
 
-cdef void write_block(fd_block_t *out, config) except *:
-    block = config.block
-    out.fingerprint = fingerprint(block.text(config.upstreams))
-    out.number = block.number
-    out.caching = block.caching
-    out.uniform_ttl = block.uniform_ttl
-    out.ttl_min_s = block.ttl_min_s
-    out.ttl_max_s = block.ttl_max_s
-    out.negative_min_s = block.negative_min_s
-    out.negative_max_s = block.negative_max_s
-    out.failure_s = block.failure_s
-    out.stale_s = block.stale_s
-    out.first_upstream = 0
-    out.upstream_count = len(config.upstreams)
+def wire_name(name: str) -> bytes:
+    """A name in lower case as it goes on the wire. Raises dns.exception.DNSException for what is none."""
+    return dns.name.from_text(name.lower()).to_wire()
 
 
-def create_config(config) -> int:
-    """A sealed segment with this configuration, opened read-only. Returns the descriptor.
+cdef class _Segment:
+    """The octets of a configuration: room for the header, then what is put, each at a multiple of 8."""
 
-    config: a model.Config. Raises ValueError, OSError.
-    """
-    cdef fd_config_t out
+    cdef bytearray data
+    cdef dict texts
+
+    def __cinit__(self):
+        self.data = bytearray(sizeof(fd_config_t))
+        self.texts = {}
+
+    cdef uint32_t put(self, bytes content) except 0:
+        """Append. Returns the offset."""
+        self.data.extend(bytes((8 - len(self.data) % 8) % 8))
+        offset = len(self.data)
+        self.data.extend(content)
+        return <uint32_t>offset
+
+    cdef uint32_t text(self, bytes content) except 0:
+        """As put, but the same text stands there once."""
+        if content not in self.texts:
+            self.texts[content] = self.put(content)
+        return self.texts[content]
+
+    cdef fd_part_t part(self, list elements) except *:
+        cdef fd_part_t part
+        part.off = self.put(b"".join(elements))
+        part.count = <uint32_t>len(elements)
+        return part
+
+
+cdef bytes zone_of(_Segment segment, one, blocks, uint16_t next):
+    cdef fd_zone_t zone
+    cdef bytes name
+    memset(&zone, 0, sizeof(zone))
+    zone.next = next
+    if one is not None:
+        name = wire_name(one.name)
+        zone.fingerprint = fingerprint(blocks[one.block].text)
+        zone.name_off = segment.text(name)
+        zone.name_len = <uint8_t>len(name)
+        zone.group = one.group
+        zone.block = one.block
+        zone.edns_max = one.edns_max
+        zone.flags = <uint16_t>(
+            FD_ZONE_USED
+            | (FD_ZONE_REFUSED if one.refused else 0)
+            | (FD_ZONE_FAMILY if one.by_family else 0)
+            | (FD_ZONE_CLIENT if one.by_client else 0)
+            | (FD_ZONE_CACHE if blocks[one.block].caching else 0)
+            | (FD_ZONE_ROTATE if one.rotate else 0)
+            | (FD_ZONE_LOG if one.log else 0)
+            | (FD_ZONE_METRICS if one.metrics else 0)
+        )
+    return <bytes>(<char *>&zone)[:sizeof(zone)]
+
+
+cdef void write_zones(_Segment segment, fd_config_t *out, config) except *:
+    cdef bytes name
+    cdef uint32_t head
+    cdef uint32_t heads_count = 4
+    while heads_count < 2 * len(config.zones):
+        heads_count *= 2
+    heads = array.array("H", [FD_NO_ZONE]) * heads_count
+    rows = []
+    for number, one in enumerate(config.zones):
+        following = FD_NO_ZONE
+        if one is not None:
+            name = wire_name(one.name)
+            head = zone_hash(one.group, <const uint8_t *>name, <uint32_t>len(name)) & (heads_count - 1)
+            following, heads[head] = heads[head], number
+            out.zone_depth = max(out.zone_depth, <uint32_t>len(dns.name.from_text(one.name)) - 1)
+        rows.append(zone_of(segment, one, config.blocks, following))
+    out.zones = segment.part(rows)
+    out.zone_heads.off = segment.put(heads.tobytes())
+    out.zone_heads.count = heads_count
+
+
+cdef bytes forward_of(_Segment segment, step):
+    cdef fd_forward_t forward
+    cdef bytes name = wire_name(step.zone)
+    cdef bytes excepted = b"".join(map(wire_name, step.except_))
     cdef int i
-    if not 0 < len(config.listeners) <= FD_MAX_LISTENERS:
-        raise ValueError(f"{len(config.listeners)} listeners: expected 1 to {FD_MAX_LISTENERS}")
-    if not 0 < len(config.upstreams) <= FD_MAX_UPSTREAMS:
-        raise ValueError(f"{len(config.upstreams)} upstreams: expected 1 to {FD_MAX_UPSTREAMS}")
+    memset(&forward, 0, sizeof(forward))
+    if not 0 < len(step.upstreams) <= FD_FORWARD_UPSTREAMS:
+        raise ValueError(f"{len(step.upstreams)} upstreams: expected 1 to {FD_FORWARD_UPSTREAMS}")
+    forward.name_off = segment.text(name)
+    forward.name_len = <uint8_t>len(name)
+    forward.except_off = segment.text(excepted)
+    forward.except_len = len(excepted)
+    forward.upstream_count = <uint8_t>len(step.upstreams)
+    for i, number in enumerate(step.upstreams):
+        forward.upstreams[i] = number
+    return <bytes>(<char *>&forward)[:sizeof(forward)]
+
+
+cdef fd_part_t steps_of(_Segment segment, steps) except *:
+    cdef fd_step_t out
+    rows = []
+    for number, step in enumerate(steps):
+        memset(&out, 0, sizeof(out))
+        out.number = number
+        if isinstance(step, Forward):
+            out.kind = FD_STEP_FORWARD
+            out.argument = segment.put(forward_of(segment, step))
+        else:
+            raise ValueError(f"{step!r} is no step")
+        rows.append(<bytes>(<char *>&out)[:sizeof(out)])
+    return segment.part(rows)
+
+
+cdef bytes block_of(_Segment segment, int number, block):
+    cdef fd_block_t out
     memset(&out, 0, sizeof(out))
+    out.number = <uint16_t>number
+    if block is not None:
+        out.fingerprint = fingerprint(block.text)
+        out.caching = block.caching
+        out.uniform_ttl = block.uniform_ttl
+        out.ttl_min_s = block.ttl_min_s
+        out.ttl_max_s = block.ttl_max_s
+        out.negative_min_s = block.negative_min_s
+        out.negative_max_s = block.negative_max_s
+        out.failure_s = block.failure_s
+        out.stale_s = block.stale_s
+        out.capacity[0], out.capacity[1] = block.capacity
+        out.steps = steps_of(segment, block.steps)
+    return <bytes>(<char *>&out)[:sizeof(out)]
+
+
+cdef fd_part_t series_of(_Segment segment, config) except *:
+    cdef fd_part_t part
+    width = len(config.zones) + 1
+    rows = array.array("H", [FD_NO_SERIES]) * (width * len(config.listeners))
+    for listener, zone, number in config.series:
+        rows[listener * width + (width - 1 if zone is None else zone)] = number
+    part.off = segment.put(rows.tobytes())
+    part.count = <uint32_t>len(rows)
+    return part
+
+
+cdef void write_listeners(fd_config_t *out, config) except *:
+    cdef int i
+    out.listener_count = len(config.listeners)
+    for i, listener in enumerate(config.listeners):
+        if listener is None:
+            continue
+        write_address(&out.listeners[i].address, listener.endpoint)
+        out.listeners[i].group = listener.group
+        out.listeners[i].wildcard = listener.endpoint.wildcard
+        out.listeners[i].flags = <uint8_t>((FD_GROUP_ANY_CLASS if listener.any_class else 0)
+                                           | (FD_GROUP_FAMILY if listener.by_family else 0))
+
+
+cdef void write_upstreams(fd_config_t *out, config) except *:
+    cdef int i
+    out.upstream_count = len(config.upstreams)
+    for i, upstream in enumerate(config.upstreams):
+        if upstream is not None:
+            write_address(&out.upstreams[i].address, upstream.endpoint)
+            out.upstreams[i].force_tcp = upstream.force_tcp
+
+
+cdef void write_scalars(fd_config_t *out, config) except *:
+    limits = config.limits
     out.magic = FD_MAGIC_CONFIG
     out.layout_version = FD_LAYOUT_VERSION
     out.number = config.number
     out.worker_count = config.worker_count
-    out.listener_count = len(config.listeners)
-    out.upstream_count = len(config.upstreams)
-    limits = config.limits
     out.tcp_connections = limits.tcp_connections
     out.tcp_first_ms = limits.tcp_first_ms
     out.tcp_idle_ms = limits.tcp_idle_ms
@@ -96,16 +265,36 @@ def create_config(config) -> int:
     out.worker_uid = config.identity.worker_uid
     out.coordinator_uid = config.identity.coordinator_uid
     out.drop_gid = config.identity.gid
-    write_block(&out.block, config)
-    for i, endpoint in enumerate(config.listeners):
-        write_address(&out.listeners[i].address, endpoint)
-        # One implicit block listens everywhere: all listeners give the same answers.
-        out.listeners[i].group = 0
-        out.listeners[i].wildcard = endpoint.wildcard
-    for i, upstream in enumerate(config.upstreams):
-        write_address(&out.upstreams[i].address, upstream.endpoint)
-        out.upstreams[i].force_tcp = upstream.force_tcp
-    return _seal(<bytes>(<char *>&out)[:sizeof(out)])
+
+
+def create_config(config) -> int:
+    """A sealed segment with this configuration, opened read-only. Returns the descriptor.
+
+    config: a model.Config. Raises ValueError where it has too much of something, OSError.
+    """
+    cdef fd_config_t out
+    cdef _Segment segment = _Segment()
+    for what, count, most in (
+        ("listeners", len(config.listeners), FD_MAX_LISTENERS),
+        ("upstreams", len(config.upstreams), FD_MAX_UPSTREAMS),
+        ("zones", len(config.zones), FD_MAX_ZONES),
+        ("blocks", len(config.blocks), FD_MAX_BLOCKS),
+        ("series", len(config.series), FD_MAX_SERIES),
+    ):
+        if count > most:
+            raise ValueError(f"{count} {what}: expected at most {most}")
+    memset(&out, 0, sizeof(out))
+    write_scalars(&out, config)
+    write_listeners(&out, config)
+    write_upstreams(&out, config)
+    write_zones(segment, &out, config)
+    out.blocks = segment.part([block_of(segment, i, block) for i, block in enumerate(config.blocks)])
+    out.series = series_of(segment, config)
+    out.notes.off = segment.put(config.notes)
+    out.notes.count = len(config.notes)
+    out.total_size = len(segment.data)
+    segment.data[:sizeof(out)] = <bytes>(<char *>&out)[:sizeof(out)]
+    return _seal(bytes(segment.data))
 
 
 def _seal(data: bytes) -> int:

@@ -37,6 +37,11 @@ _ANSWERS_MIN, _ANSWERS_MAX = 256 * KIB, 4 * MIB
 _REGION_MAX = 48 * MIB
 _REST_MAX = 32 * MIB
 _TCP_POOL_UNIT = 4 * KIB
+_SERIES_MIN = (
+    24  #: pairs of listener and zone that can be counted; RKE2's Corefile has 8, a reload may bring more
+)
+_LOG_MIN, _LOG_MAX = 16 * KIB, MIB
+_LOG_SHARE = 64  #: of the rest, for each process that writes one
 
 # Proportional set size without the segments; measured 29 MiB with two workers.
 _PROCESSES_BASE = 20 * MIB  #: keeper, control, coordinator
@@ -62,12 +67,12 @@ class Plan:
         return self.memory + self.processes + self.sockets
 
 
-def make_plan(memory: int, workers: int, listeners: int, limit: MemoryLimit | None) -> Plan:
+def make_plan(memory: int, workers: int, listeners: int, limit: MemoryLimit | None, series: int = 0) -> Plan:
     """The plan for these options. Raises UsageError, and MemoryLimitError where it doesn't fit ``limit``.
 
-    memory: octets, as --memory has it.
+    memory: octets, as --memory has it; series: pairs of listener and zone to be counted.
     """
-    geometry = split(memory, workers)
+    geometry = split(memory, workers, max(_SERIES_MIN, 2 * series))
     processes = _PROCESSES_BASE + workers * _PROCESSES_WORKER
     rcvbuf = RCVBUF_MAX
     booked = 2 * workers * listeners  # octets for each octet of SO_RCVBUF, all UDP sockets together
@@ -84,21 +89,22 @@ def make_plan(memory: int, workers: int, listeners: int, limit: MemoryLimit | No
     return Plan(geometry, memory, processes, rcvbuf, rcvbuf * booked)
 
 
-def split(memory: int, workers: int) -> Geometry:
+def split(memory: int, workers: int, series: int = _SERIES_MIN) -> Geometry:
     """The sizes of the segments for a budget of ``memory`` octets. Raises UsageError."""
     if not MEMORY_MIN <= memory <= MEMORY_MAX:
         raise UsageError(f"--memory {_mib(memory)}: expected {_mib(MEMORY_MIN)} to {_mib(MEMORY_MAX)}")
     if not 1 <= workers <= WORKERS_MAX:
         raise UsageError(f"--workers {workers}: expected 1 to {WORKERS_MAX}")
-    geometry = _try_split(memory, workers)
+    geometry = _try_split(memory, workers, series)
     if geometry is None:
-        enough = next(size for size in range(memory, MEMORY_MAX, MIB) if _try_split(size, workers))
+        enough = next(size for size in range(memory, MEMORY_MAX, MIB) if _try_split(size, workers, series))
         raise UsageError(f"--memory {_mib(memory)}: {workers} workers need at least {_mib(enough)}")
     return geometry
 
 
-def _try_split(memory: int, workers: int) -> Geometry | None:
-    # Default, 16 MiB and two workers: cache 8, regions 2 x 3, rest 2, of which half are TCP buffers.
+def _try_split(memory: int, workers: int, series: int) -> Geometry | None:
+    # Default, 16 MiB and two workers: cache 8, regions 2 x 3, rest 2, of which half are TCP buffers and
+    # three times 32 KiB log rings.
     rest = min(memory // 8, _REST_MAX)
     region = min(memory * 3 // 8 // workers, _REGION_MAX)
     cache = memory - rest - region * workers
@@ -115,6 +121,7 @@ def _try_split(memory: int, workers: int) -> Geometry | None:
             clients=pending * _CLIENTS_A_QUESTION,
             slots=slots,
             tcp=0,  # from the rest
+            series=series,
         )
 
     pending = min(int(_PENDING_DEFAULT * scale), _PENDING_MAX)
@@ -132,6 +139,8 @@ def _try_split(memory: int, workers: int) -> Geometry | None:
         pending=pending,
         clients=pending * _CLIENTS_A_QUESTION,
         tcp=rest // 2 // workers // _TCP_POOL_UNIT * _TCP_POOL_UNIT,
+        series=series,
+        log=_power_of_two(rest / _LOG_SHARE, _LOG_MIN, _LOG_MAX),
     )
 
 

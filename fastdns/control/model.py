@@ -3,7 +3,7 @@
 a sealed segment by ``_tables.create_config``; the rest stays here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastdns.control.addresses import Endpoint
 
@@ -64,13 +64,52 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """An address to answer on."""
+
+    endpoint: Endpoint
+    group: int = 0  #: the set of listeners on which the same blocks serve
+    any_class: bool = True  #: some block forwards: other classes than IN are asked, too
+    by_family: bool = False  #: some block's answers differ by the client's family
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A step of a block's chain: names at or below ``zone`` are asked of these upstreams."""
+
+    upstreams: tuple[int, ...]  #: numbers, in order of preference
+    zone: str = "."
+    except_: tuple[str, ...] = ()  #: names at or below these go on to the next step
+
+
+Step = Forward  #: what a block does to a question, in order; a union once there are more
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone of a server block, as one group of listeners serves it. Names are absolute, in lower case."""
+
+    name: str
+    group: int
+    block: int
+    refused: bool = False  #: nothing in the block answers
+    by_family: bool = False  #: answers differ by the client's family (dns64)
+    by_client: bool = False  #: the coordinator needs the client: neither joined nor stored
+    rotate: bool = False  #: loadbalance
+    log: bool = False
+    metrics: bool = False  #: the block has `prometheus`
+    edns_max: int = 0  #: octets, `bufsize`; 0: the server's own limit
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """What a server block says about its answers. Times in seconds.
 
     The defaults are those of ``serve --upstream``: each record keeps its own TTL, down to 0.
     """
 
-    number: int = 0
+    text: str = ""  #: entries made under another text are of another block
+    steps: tuple[Step, ...] = ()
     caching: bool = True
     uniform_ttl: bool = False  #: one TTL for all records of a reply, and AA (a Corefile's `cache`)
     ttl_min_s: int = 0
@@ -79,10 +118,7 @@ class Block:
     negative_max_s: int = 1800  #: RFC 2308 s5 advises one to three hours at most
     failure_s: int = 5  #: RFC 9520 s3.2: at least 1, at most 300
     stale_s: int = 0  #: 0: an expired entry is of no use
-
-    def text(self, upstreams: tuple[Upstream, ...]) -> str:
-        """The block as a line of text; entries made under another text are of another block."""
-        return f"{self} forward {' '.join(map(str, upstreams))}"
+    capacity: tuple[int, int] = (0, 0)  #: entries, success and denial; 0: only octets bound them
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +146,38 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One whole configuration."""
+    """One whole configuration. Numbers are places in these tuples; None is a number that nothing has any more."""
 
-    listeners: tuple[Endpoint, ...]
-    upstreams: tuple[Upstream, ...]
+    listeners: tuple[Listener | None, ...]
+    upstreams: tuple[Upstream | None, ...]
+    zones: tuple[Zone | None, ...]
+    blocks: tuple[Block | None, ...]
     worker_count: int
+    series: tuple[tuple[int, int | None, int], ...] = ()
+    """Listener, zone (None: what no zone took) and number of each series that is counted."""
     number: int = 1  #: grows with each configuration of this server
-    block: Block = field(default_factory=Block)
     limits: Limits = field(default_factory=Limits)
     identity: Identity = field(default_factory=Identity)
+    notes: bytes = b""  #: for control's successor: what it must know of the numbers
+
+
+def plain_config(
+    listen: tuple[Endpoint, ...],
+    upstreams: tuple[Upstream, ...],
+    worker_count: int,
+    block: Block | None = None,
+    limits: Limits | None = None,
+    identity: Identity | None = None,
+) -> Config:
+    """The configuration of ``serve --upstream``: one block for all names, on all addresses."""
+    steps = (Forward(tuple(range(len(upstreams)))),) if upstreams else ()
+    text = f"{block or Block()} forward {' '.join(map(str, upstreams))}"
+    return Config(
+        listeners=tuple(map(Listener, listen)),
+        upstreams=upstreams,
+        zones=(Zone(".", group=0, block=0),),
+        blocks=(replace(block or Block(), text=text, steps=steps),),
+        worker_count=worker_count,
+        limits=limits or Limits(),
+        identity=identity or Identity(),
+    )

@@ -13,13 +13,13 @@ from typing import NoReturn
 from fastdns import child, log
 from fastdns._stats import read_config
 from fastdns._version import __version__
-from fastdns.control._tables import MAX_LISTENERS, MAX_UPSTREAMS, create_config
+from fastdns.control._tables import MAX_FORWARD_UPSTREAMS, MAX_LISTENERS, create_config
 from fastdns.control.addresses import Endpoint
 from fastdns.control.budget import Plan, make_plan
 from fastdns.control.cgroup import memory_limit
 from fastdns.control.identity import choose_identity
 from fastdns.control.link import ChannelClosedError, KeeperLink
-from fastdns.control.model import MIB, Config, Limits, Options, Upstream
+from fastdns.control.model import MIB, Config, Limits, Options, Upstream, plain_config
 from fastdns.control.probe import ShareWatch
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
 from fastdns.control.sockets import is_local, open_listener
@@ -51,7 +51,8 @@ def serve(link: KeeperLink, options: Options) -> NoReturn:
     if not segments:
         set_up(link, options)
         segments = link.state()
-    config, _board, _post, *regions = segments
+    config, _board, _post, *others = segments
+    regions = others[: len(others) // 2]  # then the logs: the coordinator's and one a worker
     watch = ShareWatch(link, [Endpoint(*one) for one in read_config(config)["listeners"]], regions)
     while True:
         link.pause(watch.check())
@@ -60,10 +61,11 @@ def serve(link: KeeperLink, options: Options) -> NoReturn:
 def set_up(link: KeeperLink, options: Options) -> None:
     """Plan, open, hand over, start. Raises FastDNSError; nothing has been started then."""
     config = make_config(options)
-    plan = make_plan(options.memory, config.worker_count, len(config.listeners), memory_limit())
+    listeners = [one.endpoint for one in config.listeners if one is not None]
+    plan = make_plan(options.memory, config.worker_count, len(listeners), memory_limit(), len(config.series))
     link.allocate(plan.geometry)
     queue = plan.rcvbuf
-    for number, endpoint in enumerate(config.listeners):
+    for number, endpoint in enumerate(listeners):
         with open_listener(endpoint, config.worker_count, plan.rcvbuf) as opened:
             link.add_listener(number, opened.descriptors())
             queue = min(queue, opened.rcvbuf)
@@ -85,9 +87,9 @@ def make_config(options: Options) -> Config:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = Limits()
     connections = max(16, min(limits.tcp_connections, soft - _DESCRIPTORS_BESIDE))
-    return Config(
-        listeners=listeners,
-        upstreams=_upstreams(options),
+    return plain_config(
+        listeners,
+        _upstreams(options),
         worker_count=options.workers or (2 if len(os.sched_getaffinity(0)) > 1 else 1),
         limits=Limits(tcp_connections=connections),
         identity=choose_identity(),
@@ -99,7 +101,7 @@ def _upstreams(options: Options) -> tuple[Upstream, ...]:
         found = [one for one in nameservers() if not _is_ourselves(one, options.listen)]
         if not found:
             raise UsageError(f"no --upstream, and {RESOLV_CONF} names no other server: expected one")
-        return tuple(Upstream(one) for one in found[:MAX_UPSTREAMS])
+        return tuple(Upstream(one) for one in found[:MAX_FORWARD_UPSTREAMS])
     for one in options.upstreams:
         if _is_ourselves(one.endpoint, options.listen):
             raise UsageError(f"--upstream {one}: that is an address to listen on, questions would go round")
@@ -107,8 +109,8 @@ def _upstreams(options: Options) -> tuple[Upstream, ...]:
             raise UsageError(f"--upstream {one}: expected the address of a server")
     if len(set(options.upstreams)) != len(options.upstreams):
         raise UsageError("--upstream: the same server is given twice")
-    if len(options.upstreams) > MAX_UPSTREAMS:
-        raise UsageError(f"{len(options.upstreams)} upstreams: expected at most {MAX_UPSTREAMS}")
+    if len(options.upstreams) > MAX_FORWARD_UPSTREAMS:
+        raise UsageError(f"{len(options.upstreams)} upstreams: expected at most {MAX_FORWARD_UPSTREAMS}")
     return options.upstreams
 
 
@@ -121,8 +123,8 @@ def _is_ourselves(upstream: Endpoint, listen: tuple[Endpoint, ...]) -> bool:
 
 
 def _report(config: Config, plan: Plan, queue: int) -> None:
-    listen = " ".join(map(str, config.listeners))
-    upstream = " ".join(map(str, config.upstreams))
+    listen = " ".join(str(one.endpoint) for one in config.listeners if one is not None)
+    upstream = " ".join(str(one) for one in config.upstreams if one is not None)
     log.info(
         f"fastdns {__version__}: listening on {listen}; upstream {upstream}; {config.worker_count} workers;"
         f" memory {plan.memory / MIB:.4g}M, cache {plan.geometry.cache / MIB:.4g}M"

@@ -35,6 +35,7 @@ from fastdns._shm cimport (
     FD_ENTRY_QNAME_OFF,
     FD_Q_ALONE,
     FD_RECORD_QUESTION,
+    fd_block,
     fd_entry_t,
     fd_question_t,
     fd_record_t,
@@ -227,7 +228,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         if rc != ASK_NOWHERE:
             break
         upstream_silent(&c.upstreams[flight.upstream], SILENCES)
-        flight.refused |= <uint16_t>(1 << flight.upstream)
+        flight.refused |= <uint32_t>1 << flight.upstream
         other = upstream_next(c, flight)
         if other == NONE:
             fail(c, index, EDE_NETWORK_ERROR)
@@ -259,7 +260,7 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
     # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
     # RFC 9520 s3.2.
     cdef flight_t *flight = &c.flights[index]
-    if judge_silence(&c.config.block, &flight.question, flight_qname(c, flight), c.now_ms,
+    if judge_silence(fd_block(c.config, 0), &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:
         store_put(c.store, c.entry, c.now_ms)
     deliver_failure(c, index, ede)
@@ -429,7 +430,7 @@ cdef bint another_asked(coordinator_t *c, uint32_t index, uint32_t attempt) noex
 
 cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    cdef judge_rc verdict = judge(&c.config.block, &flight.question, flight_qname(c, flight), msg,
+    cdef judge_rc verdict = judge(fd_block(c.config, 0), &flight.question, flight_qname(c, flight), msg,
                                   c.response, c.now_ms, c.room, c.entry)
     if verdict == JUDGE_UNUSABLE:
         bump(c.counters, FD_C_upstream_malformed, 1)
@@ -465,7 +466,7 @@ cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broke
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t other = upstream
     if not broken or flight.state & FLIGHT_AGAIN:
-        flight.refused |= <uint16_t>(1 << upstream)
+        flight.refused |= <uint32_t>1 << upstream
     if flight.upstream != upstream:
         return                   # it is under way elsewhere already
     if flight.refused >> upstream & 1:

@@ -37,6 +37,7 @@ from fastdns._shm cimport (
     FD_ENTRY_NXDOMAIN,
     FD_ENTRY_POSITIVE,
     FD_ENTRY_QNAME_OFF,
+    FD_PLUGIN_FORWARD,
     FD_Q_ALONE,
     fd_block_t,
     fd_entry_records_off,
@@ -107,7 +108,8 @@ cdef void fill_header(const fd_block_t *block, const question_t *question, const
     entry.key_flags = question.key_flags
     entry.qtype = question.qtype
     entry.qclass = question.qclass
-    entry.block = block.number
+    entry.zone = block.number
+    entry.plugin = FD_PLUGIN_FORWARD
     entry.msg_flags = response.flags & (FLAG_AA | FLAG_TC | FLAG_RA | FLAG_AD | FLAG_RCODE)
     if block.uniform_ttl and (response.rcode == NOERROR or response.rcode == NXDOMAIN):
         entry.msg_flags |= FLAG_AA

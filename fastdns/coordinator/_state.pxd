@@ -33,7 +33,7 @@ cdef enum:
     TCP_RX_ROOM = 80 * 1024      # the largest message, its prefix, and some more
     TCP_TX_ROOM = 32 * 1024      # at least 110 of the largest queries
     WORKERS = 16                 # FD_MAX_WORKERS
-    UPSTREAMS = 16               # FD_MAX_UPSTREAMS
+    UPSTREAMS = 32               # FD_MAX_UPSTREAMS
 
 cdef enum:                       # flight_t.state
     FLIGHT_USED = 1
@@ -76,7 +76,7 @@ ctypedef struct flight_t:        # a question under way
     uint16_t attempts            # newest first
     uint16_t attempt_count
     uint16_t waiting             # bit i: worker i waits, with tickets[i]
-    uint16_t refused             # bit i: nobody is at upstream i
+    uint32_t refused             # bit i: nobody is at upstream i
     uint16_t long_name           # place of a qname over SHORT_NAME octets
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row

@@ -43,6 +43,7 @@ class Holdings:
         self.cache = -1
         self.cache_reader = -1  #: the same cache, O_RDONLY: what workers get
         self.regions: list[int] = []
+        self.logs: list[int] = []  #: the coordinator's, then the workers'
         self.wakes: list[int] = []  #: the coordinator's, then the workers'
         self.listeners: list[Listener] = []
 
@@ -73,8 +74,11 @@ class Holdings:
                     clients=geometry.clients,
                     slots=slots,
                     tcp=geometry.tcp,
+                    series=geometry.series,
                 )
             )
+        for name in ("coordinator", *(f"worker-{index}" for index in range(geometry.workers))):
+            self.logs.append(_segments.create_log(name, geometry.log))
         for _ in range(geometry.workers + 1):
             self.wakes.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
 
@@ -105,6 +109,7 @@ class Holdings:
             cache=self.cache,
             post=self.post,
             wake=self.wakes[0],
+            log=self.logs[0],
             regions=list(self.regions),
             wake_workers=self.wakes[1:],
         )
@@ -117,16 +122,22 @@ class Holdings:
             region=self.regions[index],
             wake=self.wakes[1 + index],
             wake_coordinator=self.wakes[0],
+            log=self.logs[1 + index],
             udp=[one.udp[index] for one in self.listeners],
             tcp=[one.tcp[index] for one in self.listeners],
         )
 
     def readers(self) -> list[int]:
-        """Config, board, post and regions, opened for reading. The caller closes them. Raises OSError."""
+        """Config, board, post and regions, opened for reading, and the logs. The caller closes them.
+
+        Raises OSError.
+        """
         opened: list[int] = []
         try:
             for one in (self.config, self.board, self.post, *self.regions):
                 opened.append(_segments.reopen_read_only(one))  # noqa: PERF401 - kept where the next one fails
+            for one in self.logs:
+                opened.append(os.dup(one))  # noqa: PERF401 - likewise
         except OSError:
             close_all(opened)
             raise
@@ -134,7 +145,8 @@ class Holdings:
 
     def close(self) -> None:
         """Let go of everything: what was asked for can't be had, or its control died before the start."""
-        held = [self.config, self.board, self.post, self.cache, self.cache_reader, *self.regions, *self.wakes]
+        held = [self.config, self.board, self.post, self.cache, self.cache_reader, *self.regions]
+        held += self.logs + self.wakes
         for one in self.listeners:
             held += one.udp + one.tcp
         for descriptor in held:

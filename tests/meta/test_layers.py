@@ -34,6 +34,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_response": {"_name", "_proto"},
     "_compress": {"_name", "_proto", "_response"},
     "_cache": {"_proto", "_segments", "_shm", "_stats"},
+    "_zones": {"_proto", "_shm"},
     "_answer": {"_cache", "_name", "_proto", "_shm"},
     "_ring": {"_shm"},
     "child": {"_process", "forking"},
@@ -45,7 +46,7 @@ SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
     "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress",
-    "_cache", "_answer", "_ring", "handles", "child", "forking", "log",
+    "_cache", "_answer", "_ring", "_zones", "handles", "child", "forking", "log",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's
@@ -55,7 +56,7 @@ ROLES: Final[dict[str, set[str]]] = {
     "coordinator": _DATA_PLANE - {"_wire"},
     "keeper": {"_process", "_segments", "_shm", "_sys", "forking", "handles", "log", "protocol"},
     "control": {
-        "_segments", "_shm", "_stats", "_version", "child", "errors", "handles", "log", "proto", "protocol",
+        "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors", "handles", "log", "proto", "protocol",
     },
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.meta.sources import PACKAGE, ROOT
 
+HEADERS = ("_layout.h", "_layout_config.h")
 DOCUMENT = ROOT / "docs" / "shm-layout.md"
 
 
@@ -68,7 +69,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tu
 
 
 def test_every_struct_of_the_header_has_a_table() -> None:
-    header = (PACKAGE / "_layout.h").read_text(encoding="utf-8")
+    header = "".join((PACKAGE / name).read_text(encoding="utf-8") for name in HEADERS)
     assert [struct.name for struct in STRUCTS] == sorted(
         set(re.findall(r"^\} (fd_\w+_t);", header, re.MULTILINE)),
         key=[struct.name for struct in STRUCTS].index,

@@ -22,7 +22,7 @@ from fastdns import protocol
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
 from fastdns.control.link import KeeperLink
-from fastdns.control.model import Config, Upstream
+from fastdns.control.model import Upstream, plain_config
 from fastdns.control.sockets import open_listener
 from fastdns.errors import KeeperError
 from fastdns.keeper.process import CONTROL, Entries, Keeper, _descriptors
@@ -30,7 +30,15 @@ from fastdns.protocol import Geometry, Kind, Message
 from tests.counts import count
 
 GEOMETRY = Geometry(
-    workers=2, cache=400 * 1024, questions=16384, answers=262144, pending=64, clients=64, tcp=4096
+    workers=2,
+    cache=400 * 1024,
+    questions=16384,
+    answers=262144,
+    pending=64,
+    clients=64,
+    tcp=4096,
+    series=4,
+    log=16384,
 )
 
 
@@ -104,7 +112,7 @@ def set_up(link: KeeperLink, port: int) -> None:
     with open_listener(Endpoint("127.0.0.1", port), 2, 65536) as opened:
         link.add_listener(0, opened.descriptors())
     upstream = Upstream(Endpoint("127.0.0.1", 9))
-    config = create_config(Config((Endpoint("127.0.0.1", port),), (upstream,), 2))
+    config = create_config(plain_config((Endpoint("127.0.0.1", port),), (upstream,), 2))
     link.set_config(config)
     os.close(config)
 
@@ -148,7 +156,7 @@ def hostile_messages() -> None:
         attempt(lambda: link._ask(Message(Kind.CONFIG)))
         attempt(lambda: link._ask(Message(Kind.OK)))
         attempt(lambda: link.use_program(0, True))
-        attempt(lambda: link.allocate(Geometry(0, 0, 0, 0, 0, 0, 0)))
+        attempt(lambda: link.allocate(Geometry(0, 0, 0, 0, 0, 0, 0, 0, 0)))
         set_up(link, port)
         attempt(lambda: link.allocate(GEOMETRY))
         link.start()

@@ -22,6 +22,7 @@ def region_of(geometry: Geometry) -> int:
         clients=geometry.clients,
         slots=_segments.cache_slots(geometry.cache),
         tcp=geometry.tcp,
+        series=geometry.series,
     )
 
 
@@ -35,6 +36,8 @@ def test_the_default_is_the_designs() -> None:
         pending=4096,
         clients=8192,
         tcp=512 * 1024,
+        series=24,
+        log=32 * 1024,
     )
     assert region_of(geometry) - geometry.tcp <= 3 * MIB
     assert _segments.cache_geometry(geometry.cache)[0] == 16

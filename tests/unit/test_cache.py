@@ -135,7 +135,7 @@ def test_a_reader_cannot_map_for_writing(fd: int) -> None:
 
 
 def test_put_and_look_up(store: raw.Store, reader: raw.Cache) -> None:
-    entry = Entry(stored_ms=NOW, fingerprint=7, block=3, plugin=2, msg_flags=0x8400, plain_len=99)
+    entry = Entry(stored_ms=NOW, fingerprint=7, zone=3, plugin=2, marks=1, msg_flags=0x8400, plain_len=99)
     assert reader.lookup(entry.pack(), NOW)[0] == "miss"
     assert store.put(entry.pack(), NOW) == "ok"
     outcome, slot, header, qname, ttl_off, records = reader.lookup(entry.pack(), NOW)

@@ -18,14 +18,15 @@ from fastdns.control import process
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
 from fastdns.control.identity import GID, choose_identity
-from fastdns.control.model import MIB, Config, Identity, Options, Upstream
+from fastdns.control.model import MIB, Block, Config, Identity, Listener, Options, Upstream, plain_config
 from fastdns.control.sockets import open_listener
 from fastdns.errors import ListenError, UsageError
 
 UPSTREAM = Upstream(Endpoint("10.43.0.10", 53), force_tcp=True)
-CONFIG = Config(
-    listeners=(Endpoint("127.0.0.1", 5300), Endpoint("::", 53), Endpoint("fe80::1", 53, 7)),
-    upstreams=(UPSTREAM, Upstream(Endpoint("2620:fe::fe", 5353))),
+LISTEN_ON = (Endpoint("127.0.0.1", 5300), Endpoint("::", 53), Endpoint("fe80::1", 53, 7))
+CONFIG = plain_config(
+    LISTEN_ON,
+    (UPSTREAM, Upstream(Endpoint("2620:fe::fe", 5353))),
     worker_count=2,
     identity=Identity(64101, 64102, 64101),
 )
@@ -52,14 +53,16 @@ def test_the_fingerprint_tells_texts_apart() -> None:
     def fingerprint(config: Config) -> int:
         descriptor = create_config(config)
         try:
-            return read_config(descriptor)["fingerprint"]
+            return read_config(descriptor)["fingerprints"][0]
         finally:
             os.close(descriptor)
 
     first = fingerprint(CONFIG)
     assert first == fingerprint(replace(CONFIG, number=2, worker_count=1)) != 0
-    assert first != fingerprint(replace(CONFIG, upstreams=(UPSTREAM,)))
-    assert first != fingerprint(replace(CONFIG, block=replace(CONFIG.block, failure_s=6)))
+    assert first != fingerprint(plain_config(LISTEN_ON, (UPSTREAM,), 2))
+    servers = (UPSTREAM, Upstream(Endpoint("2620:fe::fe", 5353)))
+    assert first == fingerprint(plain_config(LISTEN_ON, servers, 2))
+    assert first != fingerprint(plain_config(LISTEN_ON, servers, 2, Block(failure_s=6)))
 
 
 def test_the_segment_is_sealed() -> None:
@@ -85,9 +88,9 @@ def test_the_segment_is_sealed() -> None:
 def test_too_much_for_the_segment_is_refused() -> None:
     many = tuple(Endpoint("127.0.0.1", port) for port in range(1, 34))
     with pytest.raises(ValueError, match="33 listeners"):
-        create_config(replace(CONFIG, listeners=many))
-    with pytest.raises(ValueError, match="0 upstreams"):
-        create_config(replace(CONFIG, upstreams=()))
+        create_config(replace(CONFIG, listeners=tuple(map(Listener, many))))
+    with pytest.raises(ValueError, match="17 upstreams: expected 1 to 16"):
+        create_config(plain_config(LISTEN_ON, tuple(map(Upstream, many[:17])), 2))
 
 
 LISTEN = Endpoint("127.0.0.1", 5300)

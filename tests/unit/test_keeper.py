@@ -57,7 +57,7 @@ def test_requests_that_make_no_sense_are_refused_one_by_one() -> None:
     assert code == 0
     first, last = reports
     assert len(first["refused"]) == 15
-    assert first["held"] == 5  # config, board, post, two regions
+    assert first["held"] == 8  # config, board, post, two regions, three logs
     assert last == {"code": 0, "leaked": 0}
     assert sum("a request was refused" in line for line in log) == 15
 
@@ -72,7 +72,7 @@ def test_a_control_that_dies_in_its_set_up_begins_anew() -> None:
 def test_a_control_that_dies_while_the_others_are_forked_comes_back() -> None:
     for _ in range(5):
         reports, code, log = play("died_at_the_start")
-        assert reports == [{"held": 5}]
+        assert reports == [{"held": 8}]
         assert code == 0
         assert any("left with code 1" in line for line in log)
 
@@ -90,7 +90,7 @@ def test_orphans_are_reaped() -> None:
 
 
 def test_messages_arrive_as_they_were_sent() -> None:
-    geometry = Geometry(2, 8 << 20, 65536, 262144, 4096, 8192, 524288)
+    geometry = Geometry(2, 8 << 20, 65536, 262144, 4096, 8192, 524288, 24, 32768)
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near, far:
         protocol.send(near, Message(Kind.ALLOCATE, geometry.words()))

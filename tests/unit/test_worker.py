@@ -28,7 +28,7 @@ from fastdns import _segments
 from fastdns._testing.worker import CoordinatorEnd
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
-from fastdns.control.model import Config, Limits, Upstream
+from fastdns.control.model import Limits, Upstream, plain_config
 from fastdns.handles import WorkerHandles
 from fastdns.worker import process
 
@@ -103,9 +103,9 @@ def make_node(listen: str = "127.0.0.1", deadline_ms: int = 4500, **sizes: int) 
     with closing(udp), closing(tcp):
         port = udp.getsockname()[1]
         config = create_config(
-            Config(
-                listeners=(Endpoint(listen, port),),
-                upstreams=(Upstream(Endpoint("127.0.0.1", 9)),),
+            plain_config(
+                (Endpoint(listen, port),),
+                (Upstream(Endpoint("127.0.0.1", 9)),),
                 worker_count=1,
                 limits=Limits(client_deadline_ms=deadline_ms),
             )
@@ -117,6 +117,7 @@ def make_node(listen: str = "127.0.0.1", deadline_ms: int = 4500, **sizes: int) 
             region=region,
             wake=os.eventfd(0, os.EFD_NONBLOCK),
             wake_coordinator=os.eventfd(0, os.EFD_NONBLOCK),
+            log=_segments.create_log("worker-0", 16384),
             udp=[udp.fileno()],
             tcp=[tcp.fileno()],
         )

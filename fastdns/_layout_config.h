@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * _layout_config.h: the segments of configuration and log; a part of _layout.h. SHM_LAYOUT
+ */
+#ifndef FASTDNS_LAYOUT_CONFIG_H
+#define FASTDNS_LAYOUT_CONFIG_H
+
+/* --------------------------------------------------------------------------- config ---- */
+
+/* Numbers in a configuration (listener, group, zone, block, series, upstream) are given once and
+ * kept over reloads: entries, waiting clients and counters refer to them. A number that nothing
+ * has any more stays empty. */
+typedef struct {
+    struct sockaddr_in6 address;  /* or a sockaddr_in at its start; family 0: an empty slot */
+    uint16_t group;               /* the set of listeners on which the same blocks serve */
+    uint8_t wildcard;             /* replies need the address asked */
+    uint8_t flags;                /* FD_GROUP_* of its group */
+} fd_listener_t;
+_Static_assert(sizeof(fd_listener_t) == 32, "SHM_LAYOUT");
+
+enum {                            /* fd_listener_t.flags */
+    FD_GROUP_ANY_CLASS = 1,       /* some block forwards: other classes than IN are asked, too */
+    FD_GROUP_FAMILY = 2,          /* some block's answers differ by the client's family */
+};
+
+typedef struct {
+    struct sockaddr_in6 address;
+    uint8_t force_tcp;
+    uint8_t pad[3];
+} fd_upstream_t;
+_Static_assert(sizeof(fd_upstream_t) == 32, "SHM_LAYOUT");
+
+enum {                            /* fd_zone_t.flags */
+    FD_ZONE_USED = 1,
+    FD_ZONE_REFUSED = 2,          /* nothing in its block answers: REFUSED */
+    FD_ZONE_FAMILY = 4,           /* variant is the client's family: dns64 */
+    FD_ZONE_CLIENT = 8,           /* the coordinator needs the client: neither joined nor stored */
+    FD_ZONE_CACHE = 16,           /* the block has `cache` */
+    FD_ZONE_ROTATE = 32,          /* loadbalance */
+    FD_ZONE_LOG = 64,
+    FD_ZONE_METRICS = 128,        /* the block has `prometheus` */
+};
+
+/* A zone of a server block, as one group of listeners serves it. */
+typedef struct {
+    uint64_t fingerprint;         /* of the block's text: entries of another one are of no use */
+    uint32_t name_off;            /* lower case, wire; from the segment's start */
+    uint16_t next;                /* of the same hash; FD_NO_ZONE: none */
+    uint16_t group;
+    uint16_t block;
+    uint16_t flags;
+    uint16_t edns_max;            /* `bufsize`: at most this; octets */
+    uint8_t name_len;
+    uint8_t pad[1];
+} fd_zone_t;
+_Static_assert(sizeof(fd_zone_t) == 24, "SHM_LAYOUT");
+
+/* What a block's text says about answers. */
+typedef struct {
+    uint64_t fingerprint;
+    uint16_t number;
+    uint8_t caching;              /* 0: joined and handed on, never stored */
+    uint8_t uniform_ttl;          /* one TTL for all records of a reply, AA=1 (a block with `cache`) */
+    uint32_t ttl_min_s;
+    uint32_t ttl_max_s;
+    uint32_t negative_min_s;
+    uint32_t negative_max_s;
+    uint32_t failure_s;           /* RFC 9520 */
+    uint32_t stale_s;             /* 0: expired entries are of no use */
+    uint32_t capacity[2];         /* entries, success and denial; 0: only octets bound them */
+    fd_part_t steps;              /* fd_step_t: what is done to a question, in order */
+    uint8_t pad[4];
+} fd_block_t;
+_Static_assert(sizeof(fd_block_t) == 56, "SHM_LAYOUT");
+
+enum {                            /* fd_step_t.kind */
+    FD_STEP_FORWARD = 1,          /* argument: fd_forward_t */
+};
+
+/* One plugin of a block's chain, or one rule of it. */
+typedef struct {
+    uint8_t kind;
+    uint8_t flags;
+    uint16_t number;              /* of the step among the block's, for what lies beside the tables */
+    uint32_t argument;            /* offset in the segment of what the kind says */
+} fd_step_t;
+_Static_assert(sizeof(fd_step_t) == 8, "SHM_LAYOUT");
+
+enum { FD_FORWARD_UPSTREAMS = 16 };
+
+typedef struct {
+    uint32_t name_off;            /* FROM, lower case, wire; from the segment's start */
+    uint32_t except_off;          /* names, lower case, wire, one behind the other */
+    uint16_t except_len;          /* octets of all of them */
+    uint8_t name_len;
+    uint8_t upstream_count;
+    uint8_t upstreams[FD_FORWARD_UPSTREAMS];   /* numbers, in order of preference */
+    uint8_t pad[4];
+} fd_forward_t;
+_Static_assert(sizeof(fd_forward_t) == 32, "SHM_LAYOUT");
+
+/* Parts lie behind it; their offsets count from the segment's start. */
+typedef struct {
+    uint64_t magic;
+    uint32_t layout_version;
+    uint32_t number;              /* of this configuration, growing */
+    uint64_t total_size;
+    uint32_t worker_count;
+    uint32_t listener_count;      /* slots, empty ones included */
+    uint32_t upstream_count;      /* likewise */
+    uint32_t zone_depth;          /* labels of the longest zone */
+    uint32_t tcp_connections;     /* a worker */
+    uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
+    uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
+    uint32_t tcp_slow_ms;         /* a reply of which nothing is read, a query that is not finished */
+    uint32_t edns_max;            /* octets; the largest UDP reply */
+    uint32_t client_deadline_ms;  /* SERVFAIL after this */
+    uint32_t question_deadline_ms;/* the coordinator's, for all attempts of one question */
+    uint32_t retry_floor_ms;      /* least silence before a question is asked again */
+    uint32_t worker_uid, coordinator_uid, drop_gid;   /* 0: stay as we are */
+    uint32_t pad0;
+    fd_part_t zone_heads;         /* uint16_t, a power of two: first zone of each hash */
+    fd_part_t zones;              /* fd_zone_t, by number */
+    fd_part_t blocks;             /* fd_block_t, by number */
+    fd_part_t series;             /* uint16_t [listener_count][zones.count + 1]: the last of each row is for
+                                   * queries that no zone took */
+    fd_part_t notes;              /* control's own, for its successor: which number means what */
+    fd_listener_t listeners[FD_MAX_LISTENERS];
+    fd_upstream_t upstreams[FD_MAX_UPSTREAMS];
+} fd_config_t;
+
+/* ------------------------------------------------------------------------------ log ---- */
+
+/* A ring to control: lines of `log` and `errors`. Full: the record is dropped and counted. */
+typedef struct {
+    uint64_t magic;               /* keeper, once */
+    uint32_t layout_version;
+    uint32_t octets;              /* of the ring's data, which follows */
+    uint64_t total_size;
+    uint8_t pad0[FD_LINE - 24];
+    fd_ring_t ring;
+} fd_log_t;
+_Static_assert(sizeof(fd_log_t) == 4 * FD_LINE, "SHM_LAYOUT");
+
+enum {                            /* fd_record_t.kind in a log */
+    FD_RECORD_LOG_QUERY = 16,
+    FD_RECORD_LOG_ERROR = 17,
+};
+
+/* A query that was answered, as `log` shows it. */
+typedef struct {
+    fd_record_t record;
+    uint64_t time_ms;             /* CLOCK_BOOTTIME, of the reply */
+    uint32_t duration_us;
+    uint16_t zone;                /* FD_NO_ZONE: none took it */
+    uint16_t id;                  /* host order */
+    struct sockaddr_in6 peer;
+    fd_local_t local;             /* wildcard listeners only */
+    uint16_t query_flags;
+    uint16_t reply_flags;         /* 0: nothing was sent */
+    uint16_t rcode;               /* extended */
+    uint16_t qtype;
+    uint16_t qclass;
+    uint16_t request_size;        /* octets */
+    uint16_t reply_size;          /* without OPT, truncation and compression */
+    uint16_t udp_size;            /* the client's; 65535 over TCP */
+    uint8_t listener;
+    uint8_t tcp;
+    uint8_t edns;                 /* FD_EDNS_* */
+    uint8_t qname_len;
+    uint8_t pad[4];
+    /* qname, as the client wrote it, qname_len octets */
+} fd_log_query_t;
+_Static_assert(sizeof(fd_log_query_t) % 8 == 0, "SHM_LAYOUT");
+
+enum {                            /* fd_log_error_t.kind */
+    FD_ERROR_TIMEOUT = 1,         /* upstream was silent */
+    FD_ERROR_REFUSED = 2,         /* nobody there; `error` is the kernel's number */
+    FD_ERROR_NO_UPSTREAM = 3,     /* none is usable */
+    FD_ERROR_NO_NEXT = 4,         /* no forward took the name */
+    FD_ERROR_BUSY = 5,            /* a queue or table was full */
+    FD_ERROR_PLUGIN = 6,          /* a regular expression or template failed; a text follows the name */
+};
+
+/* A question that could not be answered, as `errors` shows it. */
+typedef struct {
+    fd_record_t record;
+    uint64_t time_ms;
+    uint16_t zone;
+    uint16_t rcode;
+    uint16_t qtype;
+    uint16_t upstream;            /* asked last; 0xffff: none */
+    uint16_t error;               /* errno */
+    uint16_t text_len;            /* octets behind the name */
+    uint8_t kind;                 /* FD_ERROR_* */
+    uint8_t tcp;
+    uint8_t qname_len;
+    uint8_t pad[1];
+    /* qname, lower case, then the text */
+} fd_log_error_t;
+_Static_assert(sizeof(fd_log_error_t) == 32, "SHM_LAYOUT");
+
+/* By number; the caller has checked it against the part's count. */
+static inline const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number)
+{
+    return (const fd_zone_t *)fd_at(config, config->zones.off) + number;
+}
+static inline const fd_block_t *fd_block(const fd_config_t *config, uint32_t number)
+{
+    return (const fd_block_t *)fd_at(config, config->blocks.off) + number;
+}
+
+#endif
