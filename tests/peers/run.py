@@ -19,7 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +106,7 @@ def process_tree(pid: int) -> list[int]:
     return tree
 
 
-def _answers(address: str, port: int) -> bool:
+def answers(address: str, port: int) -> bool:
     """Whether anything comes back for a question about the root, within 200 ms."""
     message_id = secrets.token_bytes(2)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -120,10 +120,12 @@ def _answers(address: str, port: int) -> bool:
             return False
 
 
-def _wait_for_answer(process: "subprocess.Popen[bytes]", address: str, port: int, log: Path) -> None:
+def _wait_for_answer(
+    process: "subprocess.Popen[bytes]", address: str, port: int, log: Path, is_up: Callable[[str, int], bool]
+) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if _answers(address, port):
+        if is_up(address, port):
             return
         if process.poll() is not None:
             break
@@ -152,8 +154,13 @@ def start(
     port: int = 0,
     cpus: Iterable[int] | None = None,
     address: str = LOOPBACK,
+    environment: Mapping[str, str] | None = None,
+    is_up: Callable[[str, int], bool] = answers,
 ) -> Iterator[Peer]:
-    """Run any server: `configure(directory, port)` writes its files and returns its command line."""
+    """Run any server: `configure(directory, port)` writes its files and returns its command line.
+
+    It is ready when `is_up(address, port)`; its output is the file `log` in its directory.
+    """
     wrapper = ["setpriv", "--pdeathsig", "KILL"]
     if cpus is not None:
         wrapper += ["taskset", "--cpu-list", ",".join(str(cpu) for cpu in sorted(cpus))]
@@ -170,11 +177,12 @@ def start(
                     stdout=output,
                     stderr=output,
                     cwd=directory,
+                    env=environment,
                     start_new_session=True,
                 )
             try:
                 try:
-                    _wait_for_answer(process, address, chosen, log)
+                    _wait_for_answer(process, address, chosen, log, is_up)
                 except PeerFailed:
                     if port or attempt == _START_ATTEMPTS:
                         raise
@@ -355,7 +363,7 @@ def node_cache(
         return [
             program, "-localip", LOOPBACK, "-p", str(chosen), "-setupinterface=false", "-setupiptables=false",
             "-basecorefile", str(template), "-conf", str(directory / "Corefile"), "-skipteardown=true",
-            "-metrics-listen-address", f"{LOOPBACK}:{free_port()}", "-logtostderr",
+            "-metrics-listen-address", f"{LOOPBACK}:{free_port()}",
         ]  # fmt: skip
 
     with start("node-cache", configure, port, cpus) as peer:
