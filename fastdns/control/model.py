@@ -146,7 +146,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One whole configuration. Numbers are places in these tuples; None is a number that nothing has any more."""
+    """One whole configuration. Numbers are places in these tuples; None: nothing has that number any more."""
 
     listeners: tuple[Listener | None, ...]
     upstreams: tuple[Upstream | None, ...]

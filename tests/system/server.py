@@ -104,7 +104,7 @@ class Server:
     def stats(self) -> Stats:
         """The shared memory as it is now, by the keeper's descriptors."""
         segments: dict[str, Path] = {}
-        # The lowest number is the keeper's own: a duplicate that it makes for control is closed again at once.
+        # The lowest number is the keeper's own: a duplicate that it makes for control is closed at once.
         for link in sorted(Path(f"/proc/{self.keeper}/fd").iterdir(), key=lambda entry: int(entry.name)):
             with contextlib.suppress(OSError):  # closed since
                 name = str(link.readlink()).partition("memfd:fastdns-")[2].split()
