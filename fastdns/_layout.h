@@ -526,7 +526,10 @@ typedef struct {
     uint32_t worker_count;
     uint64_t ticks;               /* the keeper's own, of 100 ms */
     uint64_t late_ticks;
-    uint8_t pad[16];
+    uint32_t addresses;           /* of the node, that the keeper renews */
+    uint32_t addresses_away;      /* 1: given up, or run out */
+    uint32_t address_trips;
+    uint32_t address_returns;
     fd_child_t children[FD_MAX_WORKERS + 2];   /* control, coordinator, workers */
 } fd_board_t;
 _Static_assert(offsetof(fd_board_t, children) == FD_LINE, "SHM_LAYOUT");

@@ -375,6 +375,10 @@ cdef extern from "_layout.h" nogil:
         uint32_t worker_count
         uint64_t ticks
         uint64_t late_ticks
+        uint32_t addresses
+        uint32_t addresses_away
+        uint32_t address_trips
+        uint32_t address_returns
         fd_child_t children[18]
 
     ctypedef struct fd_listener_t:

@@ -26,6 +26,10 @@ class Board(TypedDict):
     started_ms: int
     ticks: int
     late_ticks: int
+    addresses: int
+    addresses_away: int
+    address_trips: int
+    address_returns: int
     children: list[Child]
 
 class Region(TypedDict):

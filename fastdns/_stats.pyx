@@ -134,6 +134,10 @@ def read_board(int fd) -> dict[str, object]:
         "started_ms": board.started_ms,
         "ticks": fd_load64(&board.ticks),
         "late_ticks": fd_load64(&board.late_ticks),
+        "addresses": fd_load32(&board.addresses),
+        "addresses_away": fd_load32(&board.addresses_away),
+        "address_trips": fd_load32(&board.address_trips),
+        "address_returns": fd_load32(&board.address_returns),
         "children": [child_of(&board.children[i]) for i in range(count)],
     }
 

@@ -23,6 +23,9 @@ class Kind(IntEnum):
     START = 5  #: the coordinator and the workers
     PROGRAM = 6  #: number of a listener, 0 or 1: whether its program is to be used
     BEAT = 7  #: control's heartbeat
+    ADDRESS = 10  #: Address's numbers; it is on the node when the answer is OK, and is renewed from then on
+    FORGET = 11  #: Address's numbers; the address is not on the node when the answer is OK
+    EXIT_AFTER = 12  #: ms without a worker that moves, then the server leaves; 0: it stays
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
@@ -55,6 +58,38 @@ class Geometry:
     @classmethod
     def of(cls, words: tuple[int, ...]) -> "Geometry":
         return cls(*words[: len(fields(cls))])
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of the node, and the interface that it is on."""
+
+    address: str
+    interface: int = 0  #: its number
+    lifetime_s: int = 0  #: 0: for good
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    @property
+    def octets(self) -> bytes:
+        return socket.inet_pton(self.family, self.address)
+
+    def words(self) -> tuple[int, ...]:
+        octets = self.octets.rjust(16, b"\0")
+        high, low = (int.from_bytes(octets[at : at + 8], "big") for at in (0, 8))
+        return (int(self.family), self.interface, self.lifetime_s, high, low)
+
+    @classmethod
+    def of(cls, words: tuple[int, ...]) -> "Address":
+        """Raises ValueError."""
+        family, interface, lifetime_s, high, low = words[:5]
+        octets = high.to_bytes(8, "big") + low.to_bytes(8, "big")
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            raise ValueError(f"an address of family {family}")
+        length = 4 if family == socket.AF_INET else 16
+        return cls(socket.inet_ntop(family, octets[-length:]), interface, lifetime_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keeper's table of children with a clock and heartbeats of the test's own."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastdns._segments cimport map_segment
 from fastdns._shm cimport fd_board_t
+from fastdns.keeper._addresses cimport (
+    address_forget,
+    address_keep,
+    addresses_clear,
+    addresses_init,
+    addresses_t,
+    addresses_tick,
+)
 from fastdns.keeper._children cimport (
     CHILD_DEAD,
     CHILD_IDLE,
@@ -83,3 +91,41 @@ cdef class Table:
     @property
     def away(self) -> int:
         return self.children.away
+
+
+cdef class Addresses:
+    """The node's addresses, with a clock and heartbeats of the test's own; the kernel is the real one."""
+
+    cdef addresses_t addresses
+
+    def __cinit__(self):
+        addresses_init(&self.addresses)
+
+    def __dealloc__(self):
+        addresses_clear(&self.addresses)
+
+    def keep(self, int family, uint32_t interface, bytes octets, uint32_t lifetime_s, uint64_t now_ms):
+        return address_keep(&self.addresses, family, interface, <const uint8_t *>octets, lifetime_s, now_ms)
+
+    def forget(self, int family, bytes octets):
+        return address_forget(&self.addresses, family, <const uint8_t *>octets)
+
+    def tick(self, uint64_t beats, uint64_t now_ms, bint late=False):
+        return addresses_tick(&self.addresses, beats, late, now_ms)
+
+    def clear(self):
+        addresses_clear(&self.addresses)
+
+    def exit_after(self, uint32_t milliseconds):
+        self.addresses.exit_after_ms = milliseconds
+
+    @property
+    def state(self):
+        return {
+            "count": self.addresses.count,
+            "away": bool(self.addresses.away),
+            "trips": self.addresses.trips,
+            "returns": self.addresses.returns,
+            "renewals": self.addresses.renewals,
+            "return_ms": self.addresses.return_ms,
+        }

@@ -24,6 +24,8 @@ _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_OMIT = 5
 _SO_RCVBUFFORCE = 33
+_IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
 
 
 @dataclass(slots=True)
@@ -48,19 +50,20 @@ class ListenerSockets:
             one.close()
 
 
-def open_listener(endpoint: Endpoint, workers: int, rcvbuf: int) -> ListenerSockets:
+def open_listener(endpoint: Endpoint, workers: int, rcvbuf: int, freebind: bool = False) -> ListenerSockets:
     """Bind an address for all workers. Raises ListenError; nothing stays open then.
 
     rcvbuf: octets of queue to ask for each UDP socket.
+    freebind: also an address that is not on the node yet; it is put there once somebody answers on it.
     """
     opened = ListenerSockets(endpoint, [], [], rcvbuf)
     with contextlib.ExitStack() as undo:
         undo.enter_context(opened)
         for _ in range(workers):
-            opened.udp.append(_bind(endpoint, socket.SOCK_DGRAM))
+            opened.udp.append(_bind(endpoint, socket.SOCK_DGRAM, freebind))
             opened.rcvbuf = min(opened.rcvbuf, _set_udp(opened.udp[-1], endpoint, rcvbuf))
         for _ in range(workers):
-            opened.tcp.append(_bind(endpoint, socket.SOCK_STREAM))
+            opened.tcp.append(_bind(endpoint, socket.SOCK_STREAM, freebind))
         undo.pop_all()
     return opened
 
@@ -75,7 +78,7 @@ def is_local(endpoint: Endpoint) -> bool:
     return True
 
 
-def _bind(endpoint: Endpoint, kind: socket.SocketKind) -> socket.socket:
+def _bind(endpoint: Endpoint, kind: socket.SocketKind, freebind: bool) -> socket.socket:
     protocol = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
     try:
         one = socket.socket(endpoint.family, kind | socket.SOCK_NONBLOCK)
@@ -85,6 +88,10 @@ def _bind(endpoint: Endpoint, kind: socket.SocketKind) -> socket.socket:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if endpoint.family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if freebind and endpoint.family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        elif freebind:
+            one.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         if kind == socket.SOCK_STREAM:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past a predecessor's TIME_WAIT
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by connections

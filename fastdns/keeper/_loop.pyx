@@ -8,7 +8,7 @@ of control's set-up, or to leave.
 import os
 
 from libc.errno cimport ECHILD, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastdns._segments cimport boottime_ms
@@ -21,11 +21,14 @@ from fastdns._shm cimport (
     FD_PAGE,
     fd_board_t,
     fd_load32,
+    fd_load64,
     fd_post_t,
     fd_region_t,
     fd_store32,
 )
 from fastdns._sys cimport (
+    AF_INET,
+    AF_INET6,
     EPOLL_CLOEXEC,
     EPOLL_CTL_DEL,
     EPOLLIN,
@@ -35,6 +38,14 @@ from fastdns._sys cimport (
     epoll_wait,
     ring_eventfd,
     watch,
+)
+from fastdns.keeper._addresses cimport (
+    address_forget,
+    address_keep,
+    addresses_clear,
+    addresses_init,
+    addresses_t,
+    addresses_tick,
 )
 from fastdns.keeper._children cimport (
     CHILD_DEAD,
@@ -162,6 +173,7 @@ cdef class Loop:
     """One for the life of the keeper. Children are numbered: control 0, coordinator 1, workers from 2."""
 
     cdef children_t children
+    cdef addresses_t addresses
     cdef int epoll, signals, timer, channel
     cdef fd_post_t *post
     cdef fd_region_t *regions[16]
@@ -181,6 +193,7 @@ cdef class Loop:
         cdef itimerspec every
         cdef int number
         children_init(&self.children)
+        addresses_init(&self.addresses)
         self.channel = -1
         self.leave_code = -1
         sigemptyset(&mask)
@@ -262,6 +275,7 @@ cdef class Loop:
         self.post = post_base
         children_add(&self.children, len(regions))
         self.children.board = board_base
+        self.addresses.board = board_base
         self.children.table[SLOT_COORDINATOR].heartbeat = &post_base.heartbeat
         for i in range(len(regions)):
             self.children.table[SLOT_WORKER + i].heartbeat = &self.regions[i].heartbeat
@@ -277,6 +291,33 @@ cdef class Loop:
         for group in self.held[2 * listener:2 * listener + 2]:
             group.state.plain = plain
         self.steer()
+
+    def keep_address(self, int family, uint32_t interface, bytes octets, uint32_t lifetime_s):
+        """Put an address on an interface now, and renew it while a worker moves; lifetime 0: for good.
+
+        Raises OSError, ValueError.
+        """
+        cdef const uint8_t *data = octets
+        cdef int error
+        if len(octets) != {AF_INET: 4, AF_INET6: 16}.get(family):
+            raise ValueError(f"an address of family {family} with {len(octets)} octets")
+        error = address_keep(&self.addresses, family, interface, data, lifetime_s, boottime_ms())
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def forget_address(self, int family, bytes octets):
+        """Take an address from the node, and renew it no more. Raises OSError, ValueError."""
+        cdef const uint8_t *data = octets
+        cdef int error
+        if len(octets) != {AF_INET: 4, AF_INET6: 16}.get(family):
+            raise ValueError(f"an address of family {family} with {len(octets)} octets")
+        error = address_forget(&self.addresses, family, data)
+        if error:
+            raise OSError(error, os.strerror(error))
+
+    def exit_after(self, uint32_t milliseconds):
+        """Leave, with exit code 1, when no worker has moved for so long; 0: stay."""
+        self.addresses.exit_after_ms = milliseconds
 
     def starting(self, uint32_t child):
         """Before the fork: count it in the child's segment, where it reads which start it is."""
@@ -312,6 +353,7 @@ cdef class Loop:
         if self.stop != STOP_NO:
             self.stop_on(now_ms)
         if self.leave_code >= 0:
+            addresses_clear(&self.addresses)     # at once, not when their lifetime is over
             number[0] = self.leave_code
             return ACTION_LEAVE
         if self.message:
@@ -373,6 +415,21 @@ cdef class Loop:
             self.kill_child(<uint32_t>slot, now_ms)
         elif self.children.away != self.steered:
             self.steer()
+        self.tend_addresses(passed > LATE_TICKS, now_ms)
+
+    cdef void tend_addresses(self, bint late, uint64_t now_ms) noexcept nogil:
+        cdef uint64_t beats = 0
+        cdef uint32_t i
+        if self.stop != STOP_NO:
+            # Pending questions are answered from these addresses; a stop has a bound of its own.
+            beats = self.addresses.beats + 1
+        else:
+            for i in range(self.children.count - SLOT_WORKER if self.started else 0):
+                beats += fd_load64(&self.regions[i].heartbeat)
+        if self.started and addresses_tick(&self.addresses, beats, late, now_ms):
+            log_text(b"[ERROR] no worker moves, and nothing else would lead clients elsewhere: leaving\n")
+            self.kill_all(now_ms)
+            self.leave_code = 1
 
     cdef void on_channel(self) noexcept nogil:
         cdef uint32_t kind = 0

@@ -85,7 +85,7 @@ ORDER: Final[dict[str, list[str]]] = {
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_state", "_deaths", "_delivery",
         "_inflight", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop", "_coordinator",
     ],
-    "keeper": ["_children", "_groups", "_loop"],
+    "keeper": ["_children", "_addresses", "_groups", "_loop"],
 }  # fmt: skip
 
 # Only the coordinator writes the cache, and only by this module; the tests' wrappers reach it too.

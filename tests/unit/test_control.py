@@ -231,6 +231,12 @@ def test_an_address_that_cannot_be_bound_is_said_in_one_line() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_an_address_that_is_not_there_yet_can_be_bound() -> None:
+    for host in ("192.0.2.1", "2001:db8::1"):
+        with open_listener(Endpoint(host, 5300), 2, 65536, freebind=True) as opened:
+            assert [one.getsockname()[:2] for one in (*opened.udp, *opened.tcp)] == [(host, 5300)] * 4
+
+
 def test_an_address_in_use_closes_what_was_opened() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be done on the node, and what has been: plain values, without a look at the machine."""
+
+import ipaddress
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from fastdns.control.addresses import DNS_PORT
+from fastdns.errors import FastDNSError
+
+HEALTH_PORT = 8080
+LINGER_S = (
+    600  #: of the fallback, past the last renewal: bridges an upgrade and a crash's back-off of 5 minutes
+)
+FALLBACK_ZONE = 53  #: conntrack zone of the first rewritten address; the others follow
+
+
+class Mode(StrEnum):
+    """Who writes the rules that keep DNS out of conntrack."""
+
+    AUTO = "auto"  #: one nft table of our own; iptables where the kernel or the image has no nft
+    IPTABLES = "iptables"  #: node-cache's rules, tied to the address; no fallback of the link-local address
+    NONE = "none"  #: nobody: -setupiptables=false
+
+
+class ErrorType(StrEnum):
+    """node-cache's label of coredns_nodecache_setup_errors_total (corefile.md, 3)."""
+
+    IPTABLES = "iptables"
+    IPTABLES_LOCK = "iptables_lock"
+    INTERFACE_ADD = "interface_add"
+    INTERFACE_CHECK = "interface_check"
+
+
+class NodeError(FastDNSError):
+    """Something that could not be done to the node's network. It is counted, logged and tried again."""
+
+    def __init__(self, kind: ErrorType, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """What node-cache's flags and the ``fastdns`` block ask for.
+
+    addresses: -localip, canonical text. cluster_dns: the service behind which CoreDNS is
+    (-upstreamsvc), of either family; empty: unknown.
+    """
+
+    addresses: tuple[str, ...]
+    cluster_dns: tuple[str, ...] = ()
+    port: int = DNS_PORT
+    health_port: int = HEALTH_PORT
+    interface: str = "nodelocaldns"
+    setup_interface: bool = True
+    mode: Mode = Mode.AUTO
+    skip_teardown: bool = False
+    linger_s: int = LINGER_S
+
+    def of_family(self, version: int) -> tuple[str, ...]:
+        return tuple(one for one in self.addresses if family_of(one) == version)
+
+    @property
+    def touches_nothing(self) -> bool:
+        """The flags of a Cilium local redirect policy: no interface, no rules."""
+        return not self.setup_interface and self.mode is Mode.NONE
+
+    def fallbacks(self) -> tuple["Fallback", ...]:
+        """The addresses that only this node knows, each with the service that answers in its place.
+
+        Such an address is link-local, or the first of its family in -localip (the Kubernetes manual's
+        order); the service is another address of -localip, else -upstreamsvc.
+        """
+        found: list[Fallback] = []
+        for version in (4, 6):
+            own = self.of_family(version)
+            local = [one for one in own if ipaddress.ip_address(one).is_link_local] or list(own[:1])
+            services = [one for one in own if one not in local]
+            services += [one for one in self.cluster_dns if family_of(one) == version and one not in local]
+            if services:
+                found += [Fallback(one, services[0], FALLBACK_ZONE + n) for n, one in enumerate(local)]
+        return tuple(found)
+
+    def in_order(self) -> tuple[str, ...]:
+        """The addresses as they are put on the node: what only the node knows first, the services last."""
+        local = [one.address for one in self.fallbacks()]
+        link_local = [one for one in self.addresses if ipaddress.ip_address(one).is_link_local]
+        first = list(dict.fromkeys([*local, *link_local])) or list(self.addresses[:1])
+        return (*first, *(one for one in self.addresses if one not in first))
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Questions to ``address`` go to ``service`` while the address is not on the node."""
+
+    address: str
+    service: str
+    zone: int  #: of conntrack, for the rewritten flows alone
+
+
+@dataclass(slots=True)
+class NodeState:
+    """What is known of the node's network; for metrics, /ready and the log."""
+
+    errors: dict[str, int] = field(default_factory=lambda: {one.value: 0 for one in ErrorType})
+    fallback: bool = False  #: questions to the link-local address find the cluster's DNS when we are gone
+    rules: str = "none"  #: nft, iptables or none
+    serving: tuple[str, ...] = ()  #: addresses that the keeper renews
+    restored: int = 0  #: times that rules had gone, and were put back
+
+
+def family_of(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
+
+
+def to_json(plan: NodePlan) -> str:
+    """Options as text, for a process that is started with them."""
+    return json.dumps(asdict(plan))
+
+
+def canonical(addresses: Sequence[str]) -> tuple[str, ...]:
+    """Addresses in the one form in which they are compared. Raises ValueError."""
+    return tuple(str(ipaddress.ip_address(one)) for one in addresses)
