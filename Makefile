@@ -29,7 +29,7 @@ DEBUG_BUILT := $(VENV)/.stamp-debug
 # What `make test` does where a program that a test needs can't be had: the test says so, unless nothing may be missing.
 GO_ON := { test -z "$${FASTDNS_REQUIRE_PEERS:-}" && echo "going on: tests that need these are skipped"; }
 
-.PHONY: help run test stress full-stress slow lint format build debug tools micro bench peers fuzz clean distclean
+.PHONY: help run test stress full-stress slow image lint format build debug tools micro bench peers fuzz clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,10 @@ full-stress: stress  ## the same with the full counts
 
 slow: build debug tools  ## package builds and other long tests
 	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+image: build $(DEV_DEPS)  ## build the container image (packages: as root) and ask it a question
+	@tools/setup.sh apt image || $(GO_ON)
+	$(PYTEST) -m image tests/system/test_image.py $(PYTEST_ARGS)
 
 micro: build $(DEV_DEPS)  ## ns for parse, look-up, compose, store
 	$(PYTEST) bench/micro --benchmark-enable --benchmark-only $(PYTEST_ARGS)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The container image: built from nothing, it is an init container, and answers a question. `make image`.
+
+It is run by `buildah run` without namespaces of its own but the network's, which a test gives it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from fastdns._version import __version__
+from tests.peers import run as peers
+from tests.peers.run import find_program
+from tests.system.clients import TCP, UDP, Client
+from tests.system.netns import network, skip_without_network_namespaces
+from tests.system.server import ROOT, find_keeper, is_answering
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(1200), skip_without_network_namespaces]
+
+BUILD = str(ROOT / "docker" / "build.sh")
+IMAGE = "localhost/fastdns:test"
+CLUSTER_DNS = "10.43.0.10"
+LOCAL_IP = "169.254.20.10"
+START_S = 30.0
+SIZE_MAX_MB = 200
+
+
+def buildah(*arguments: str) -> str:
+    done = subprocess.run([BUILD, "--buildah", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[str]:
+    """A container of the image, built just now."""
+    for program in ("buildah", "debootstrap"):
+        find_program(program)
+    done = subprocess.run([BUILD, IMAGE], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-3000:]
+    name = buildah("from", "--pull-never", IMAGE)
+    try:
+        yield name
+    finally:
+        buildah("rm", name)
+
+
+def inside(container: str, *command: str) -> list[str]:
+    """The words that run a command in the container, with what the chart's container may."""
+    return [BUILD, "--buildah", "run", "--cap-add", "CAP_NET_ADMIN", container, "--", *command]
+
+
+def run_inside(container: str, *command: str, timeout_s: float = 30) -> tuple[int, str]:
+    done = subprocess.run(
+        inside(container, *command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout_s,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def test_the_entry_point_takes_the_arguments(container: str) -> None:
+    config = json.loads(buildah("inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
+    assert config["Entrypoint"] == ["/usr/local/bin/node-cache"]
+    assert not config.get("Cmd")
+    assert not config.get("User"), "it needs root to bind and to become others"
+    assert config["Labels"]["org.opencontainers.image.version"] == __version__
+    code, output = run_inside(container, *config["Entrypoint"], "-version")
+    assert (code, output.splitlines()[0]) == (0, f"fastdns-{__version__}")
+    code, output = run_inside(container, *config["Entrypoint"], "-nonsense")
+    assert code == 2
+    assert output.startswith("node-cache: flag provided but not defined: -nonsense\n")
+
+
+@pytest.mark.parametrize(
+    "program", ["iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy", "nft"]
+)
+def test_the_programs_for_rules_are_there(container: str, program: str) -> None:
+    code, output = run_inside(container, program, "--version")
+    assert code == 0, output
+
+
+def test_nothing_is_left_of_the_build(container: str) -> None:
+    names = r"\( -name '*.pyx' -o -name '*.c' -o -name '_testing' \)"
+    script = f"command -v gcc cc pip; find / -xdev {names} -path '*fastdns*'; true"
+    assert run_inside(container, "sh", "-c", script) == (0, "")
+    code, output = run_inside(container, "du", "-sxcm", "/usr", "/opt", "/var", "/etc")
+    assert code == 0, output
+    assert int(output.splitlines()[-1].split()[0]) < SIZE_MAX_MB
+
+
+def test_it_is_the_chart_s_init_container(container: str) -> None:
+    """The command of rke2-coredns' wait-coredns, to the letter; it ends as soon as somebody listens."""
+    command = f"until nc -zv -u {CLUSTER_DNS} 53; do echo waiting for dns service; sleep 2; done"
+    with network() as net:
+        net.add_address(f"{CLUSTER_DNS}/32")
+        with net.entered(), running(inside(container, "sh", "-c", command)) as waiting:
+            assert waiting.stdout is not None
+            assert any(b"waiting for dns service" in line for line in iter(waiting.stdout.readline, b""))
+            with peers.coredns(port=53, address=CLUSTER_DNS):
+                assert waiting.wait(START_S) == 0
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process with a group of its own, none of which is left afterwards."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        with process:
+            yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def serving(container: str, *command: str) -> Iterator[None]:
+    """The server in the container, once it answers on LOCAL_IP; it must leave at SIGTERM with 0."""
+    with running(inside(container, *command)) as process:
+        deadline = time.monotonic() + START_S
+        while not is_answering((LOCAL_IP, 53)):
+            assert process.poll() is None, said(process)
+            assert time.monotonic() < deadline, said(process)
+            time.sleep(0.05)
+        yield
+        os.kill(find_keeper(process.pid), signal.SIGTERM)
+        assert process.wait(10) == 0, said(process)
+
+
+def said(process: "subprocess.Popen[bytes]") -> str:
+    """What a process that has left, or must now, has written."""
+    process.kill()
+    return process.communicate()[0].decode(errors="replace")
+
+
+def test_it_answers(container: str) -> None:
+    with network() as net:
+        for address in (CLUSTER_DNS, LOCAL_IP):
+            net.add_address(f"{address}/32")
+        command = ["fastdns", "serve", "--listen", LOCAL_IP, "--upstream", f"tcp://{CLUSTER_DNS}"]
+        with net.entered(), peers.coredns(port=53, address=CLUSTER_DNS), serving(container, *command):
+            with Client((LOCAL_IP, 53)) as client:
+                for variant in (UDP, TCP):
+                    response = client.ask("nginx-svc.default.svc.cluster.local", "A", variant)
+                    assert [str(rdata) for rdata in response.answer[0]] == ["10.43.10.20"]
