@@ -26,6 +26,18 @@ class ListenError(UsageError):
     """An address that can't be bound."""
 
 
+class CorefileError(UsageError):
+    """A Corefile that can't be served.
+
+    ``problems`` has a line for each thing that is wrong: FILE:LINE, what was found, what was expected.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        more = f" (and {len(problems) - 1} more: see fastdns check)" if problems[1:] else ""
+        super().__init__(f"{problems[0]}{more}")
+        self.problems = problems
+
+
 class SegmentError(FastDNSError):
     """A shared-memory segment that is not what its name says, or of another build's layout."""
 

@@ -12,7 +12,7 @@ from fastdns.control.config.declare import Arg, Option, Plugin, Rest
 class CacheClass:
     """Bounds of one class of answers."""
 
-    capacity: Annotated[int, Arg("CAPACITY", k.Int(-(2**31)), "entries; a soft quota of the block")]
+    capacity: Annotated[int, Arg("CAPACITY", k.Int(0), "entries; a soft quota of the block")]
     ttl_max_s: Annotated[int | None, Arg("TTL", k.Int(1), "highest TTL, s")] = None
     ttl_min_s: Annotated[int, Arg("MINTTL", k.Int(0), "lowest TTL, s")] = 5
 
@@ -63,7 +63,7 @@ class Cache(Plugin):
     the bounds of its class.
     """
 
-    ttl_s: Annotated[int | None, Arg("TTL", k.Int(1), "highest TTL of both classes, s", passed_over=True)] = (
+    ttl_s: Annotated[int | None, Arg("TTL", k.Int(1), "highest TTL of both classes, s", when=r"-?[0-9]+")] = (
         None
     )
     zones: Annotated[

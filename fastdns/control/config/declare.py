@@ -8,9 +8,8 @@ field without a default must be given. ``reader`` parses by these, tools/gen_doc
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Protocol, get_origin, get_type_hints
 
 
@@ -32,6 +31,10 @@ class Kind(Protocol):
     def expected(self) -> str:
         """What may stand there, as a phrase after "expected"."""
 
+    @property
+    def known(self) -> Iterable[str]:
+        """Words that it knows by name, to find the nearest of a word that it doesn't."""
+
     def parse(self, text: str) -> Any:
         """The value. Raises ValueError; where it has text, that says what is wrong."""
 
@@ -51,7 +54,7 @@ class Arg:
     word: str  #: as the synopsis calls it
     kind: Kind
     help: str
-    passed_over: bool = False  #: a word that is none of its kind belongs to the next argument
+    when: str = ""  #: a word that this expression doesn't match whole belongs to the next argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,14 @@ class Declaration:
         return self.default is dataclasses.MISSING
 
 
-@cache
-def declarations(cls: type[Any]) -> tuple[Declaration, ...]:
-    """What the fields of ``cls`` declare, in their order."""
-    return tuple(_declarations(cls))
+_known: dict[Any, tuple[Declaration, ...]] = {}
+
+
+def declarations(cls: Any) -> tuple[Declaration, ...]:
+    """What the fields of a dataclass declare, in their order."""
+    if cls not in _known:
+        _known[cls] = tuple(_declarations(cls))
+    return _known[cls]
 
 
 def _declarations(cls: type[Any]) -> Iterator[Declaration]:

@@ -78,7 +78,10 @@ class Forward(Plugin):
     ] = 0
     tls: Annotated[Tls | None, Option("tls", Tls, "files for TLS", later=True)] = None
     tls_servername: Annotated[
-        str, Option("tls_servername", k.Name(), "name in the certificate of all tls:// upstreams", later=True)
+        str,
+        Option(
+            "tls_servername", k.Text("a name"), "name in the certificate of all tls:// upstreams", later=True
+        ),
     ] = ""
     policy: Annotated[
         str,

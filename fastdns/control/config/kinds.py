@@ -3,20 +3,32 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastdns.control.addresses import Endpoint, parse_endpoint
-from fastdns.control.config import names
+from fastdns.control.config import names, templates
 from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES
 from fastdns.errors import UsageError
 
 _INT_DIGITS_MAX: Final = 18  #: more can't be meant, and Python takes its time over long ones
 
 
+class _Kind:
+    """What the kinds share."""
+
+    __slots__ = ()
+
+    @property
+    def known(self) -> Iterable[str]:
+        """Words that it knows by name."""
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
-class Int:
+class Int(_Kind):
     """A plain decimal number."""
 
     low: int = 0
@@ -39,7 +51,7 @@ class Int:
 
 
 @dataclass(frozen=True, slots=True)
-class Fraction:
+class Fraction(_Kind):
     """A decimal number from 0 to 1."""
 
     expected: str = "a number from 0 to 1"
@@ -58,7 +70,7 @@ _DURATION_MAX: Final = 2**63 / 1e9  #: s; a Go duration is 64 bits of nanosecond
 
 
 @dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(_Kind):
     """A Go duration (``30s``, ``1h30m``), in seconds."""
 
     low: float = 0.0
@@ -111,7 +123,7 @@ def duration_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(_Kind):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -121,6 +133,11 @@ class Choice:
     def expected(self) -> str:
         return " or ".join((", ".join(self.words[:-1]), self.words[-1])) if self.words[1:] else self.words[0]
 
+    @property
+    def known(self) -> Iterable[str]:
+        """The words."""
+        return self.words
+
     def parse(self, text: str) -> str:
         word = text.lower() if self.any_case else text
         if word not in self.words:
@@ -129,7 +146,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Bool:
+class Bool(_Kind):
     """What Go's strconv.ParseBool takes."""
 
     expected: str = "true or false"
@@ -143,7 +160,7 @@ class Bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(_Kind):
     """Any word that isn't empty."""
 
     expected: str = "a word"
@@ -155,7 +172,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class Name(_Kind):
     """A domain name, made absolute and lower-case."""
 
     expected: str = "a domain name"
@@ -165,7 +182,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Zones:
+class Zones(_Kind):
     """A domain name, or a network as its reverse zones; the value is a tuple."""
 
     expected: str = "a domain name, or a network such as 10.0.0.0/8"
@@ -175,7 +192,7 @@ class Zones:
 
 
 @dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(_Kind):
     """A domain name, or a network as the first of its reverse zones."""
 
     expected: str = "a domain name, or a network such as 10.0.0.0/8"
@@ -185,7 +202,7 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
-class Percent:
+class Percent(_Kind):
     """A share with its sign: ``10%``."""
 
     low: int
@@ -206,7 +223,7 @@ _SIZE_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class Size(_Kind):
     """Octets, with K, M or G for powers of 1024."""
 
     low: int = 0
@@ -223,7 +240,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Rcode:
+class Rcode(_Kind):
     """A response code by name, in numbers where ``numeric`` allows it."""
 
     numeric: bool = False
@@ -231,7 +248,17 @@ class Rcode:
 
     @property
     def expected(self) -> str:
-        return "a response code such as NXDOMAIN" + (" or 3" if self.numeric else "")
+        but = ", ".join(name for name, value in RCODES.items() if value in self.but)
+        return (
+            "a response code such as NXDOMAIN"
+            + (" or 3" if self.numeric else "")
+            + (f", but not {but}" if but else "")
+        )
+
+    @property
+    def known(self) -> Iterable[str]:
+        """The names."""
+        return RCODES
 
     def parse(self, text: str) -> int:
         value = RCODES.get(text.upper())
@@ -243,10 +270,15 @@ class Rcode:
 
 
 @dataclass(frozen=True, slots=True)
-class QType:
+class QType(_Kind):
     """A query type by name."""
 
     expected: str = "a query type such as AAAA"
+
+    @property
+    def known(self) -> Iterable[str]:
+        """The names."""
+        return QTYPES
 
     def parse(self, text: str) -> int:
         if text not in QTYPES:
@@ -255,10 +287,15 @@ class QType:
 
 
 @dataclass(frozen=True, slots=True)
-class QClass:
+class QClass(_Kind):
     """A class by name."""
 
     expected: str = "IN, CH, HS, CS, NONE or ANY"
+
+    @property
+    def known(self) -> Iterable[str]:
+        """The names."""
+        return QCLASSES
 
     def parse(self, text: str) -> int:
         if text not in QCLASSES:
@@ -267,7 +304,7 @@ class QClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Network(_Kind):
     """An address with a prefix length, in canonical text."""
 
     expected: str = "a network such as 10.0.0.0/8 or 2001:db8::/32"
@@ -275,14 +312,17 @@ class Network:
     def parse(self, text: str) -> str:
         if "/" not in text or not text.partition("/")[2].isdigit():
             raise ValueError
-        return str(ipaddress.ip_network(text, strict=False))
+        try:
+            return str(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            raise ValueError from None
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix64:
+class Prefix64(_Kind):
     """A prefix for DNS64, RFC 6052 section 2.2."""
 
-    expected: str = "an IPv6 prefix with a length of 32, 40, 48, 56, 64 or 96, such as 64:ff9b::/96"
+    expected: str = "an IPv6 prefix with a length of 32, 40, 48, 56, 64 or 96"
 
     def parse(self, text: str) -> str:
         network = ipaddress.ip_network(Network().parse(text))
@@ -292,17 +332,20 @@ class Prefix64:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Address(_Kind):
     """An IP address, in canonical text."""
 
     expected: str = "an IP address"
 
     def parse(self, text: str) -> str:
-        return str(ipaddress.ip_address(text))
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            raise ValueError from None
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointKind:
+class EndpointKind(_Kind):
     """``ADDR``, ``ADDR:PORT`` or ``[IPV6]:PORT``."""
 
     expected: str = "an IP address, ADDR:PORT, or [IPV6]:PORT"
@@ -315,7 +358,7 @@ class EndpointKind:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAddress:
+class HttpAddress(_Kind):
     """Where an HTTP server listens: ``:8080``, ``localhost:9153``; the value is (host, port)."""
 
     expected: str = "ADDR:PORT or :PORT"
@@ -326,14 +369,15 @@ class HttpAddress:
             raise ValueError("no colon and port")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
-            ipaddress.IPv6Address(host)
+            if Address().parse(host).find(":") < 0:
+                raise ValueError
         elif ":" in host or not re.fullmatch(r"[A-Za-z0-9._-]{0,253}", host):
             raise ValueError
         return host, Int(0, 65535, "port").parse(port)
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class File(_Kind):
     """A path."""
 
     expected: str = "a file"
@@ -347,8 +391,23 @@ class File:
 REGEX_MAX: Final = 10000  #: characters, as CoreDNS 1.14
 
 
+def group_count(regex: str) -> int:
+    """The number of groups of a regular expression. Raises ValueError where it is none."""
+    if len(regex) > REGEX_MAX:
+        raise ValueError(f"it has {len(regex)} characters, {REGEX_MAX} are allowed")
+    import re2  # 2 MiB, and few files have one
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return int(re2.compile(regex, options).groups)
+    except re2.error as error:
+        reason = error.args[0]
+        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else reason) from None
+
+
 @dataclass(frozen=True, slots=True)
-class Regex:
+class Regex(_Kind):
     """A regular expression of Go's syntax, which is RE2's."""
 
     expected: str = "a regular expression (RE2 syntax)"
@@ -371,10 +430,11 @@ class Regex:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class Template(_Kind):
     """A Go template of a record."""
 
     expected: str = "a record, with {{ }} of Go templates"
 
     def parse(self, text: str) -> str:
+        templates.check(text)
         return text

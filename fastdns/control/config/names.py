@@ -32,7 +32,7 @@ def absolute(text: str) -> str:
         position = match.end()
     if octets > NAME_MAX:
         raise ValueError(f"it has {octets} octets, {NAME_MAX} are allowed")
-    return _lower(name)
+    return lower(name)
 
 
 def _ends_escaped(text: str) -> bool:
@@ -40,7 +40,8 @@ def _ends_escaped(text: str) -> bool:
     return (len(text) - 1 - len(text[:-1].rstrip("\\"))) % 2 == 1
 
 
-def _lower(name: str) -> str:
+def lower(name: str) -> str:
+    """``name`` in lower case."""
     # DNS folds ASCII only (RFC 4343); str.lower() would change other letters too.
     return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
 

@@ -29,9 +29,18 @@ class Bind(Plugin):
     addresses at the time of the (re)load. Without `bind` the block listens on all addresses, IPv4 and IPv6.
     """
 
-    words: Annotated[tuple[str, ...], Rest("ADDR|IFACE", k.Text(), "addresses and interfaces", least=1)]
+    words: Annotated[
+        tuple[str, ...],
+        Rest("ADDR|IFACE", k.Text("an IP address or an interface"), "addresses and interfaces", least=1),
+    ]
     except_words: Annotated[
-        tuple[str, ...], Option("except", Several(k.Text()), "addresses and interfaces to leave out")
+        tuple[str, ...],
+        Option(
+            "except",
+            Several(k.Text("an IP address or an interface")),
+            "addresses and interfaces to leave out",
+            repeated=True,
+        ),
     ] = ()
     addresses: tuple[BindAddress, ...] = ()  #: what the words stand for now
 
@@ -76,7 +85,13 @@ class Consolidate:
     ]
     regex: Annotated[str, Arg("REGEXP", k.Regex(), "which errors")]
     level: Annotated[
-        str, Arg("LEVEL", k.Choice(("warning", "error", "info", "debug")), "level of the line")
+        str,
+        Arg(
+            "LEVEL",
+            k.Choice(("warning", "error", "info", "debug")),
+            "level of the line",
+            when="(?!show_first$).*",
+        ),
     ] = "error"
     show_first: Annotated[
         str | None, Arg("show_first", k.Choice(("show_first",)), "log the first error at once (1.14.0)")
@@ -87,7 +102,7 @@ class Consolidate:
 class Errors(Plugin):
     """Logs errors met while a query is answered. Without it failures of upstreams are silent."""
 
-    output: Annotated[str, Arg("stdout", k.Choice(("stdout",)), "where to; there is no other")] = "stdout"
+    output: Annotated[str, Arg("OUTPUT", k.Choice(("stdout",)), "where to; there is no other")] = "stdout"
     stacktrace: Annotated[bool, Option("stacktrace", None, "accepted; there is no stack to show")] = False
     consolidate: Annotated[
         tuple[Consolidate, ...],
@@ -290,8 +305,8 @@ class Timeouts(Plugin):
         10.0
     )
     maxtcpqueries: Annotated[
-        int, Option("maxtcpqueries", k.Int(0), "queries on a connection; 0: no limit", since="1.14.7")
-    ] = 0
+        int, Option("maxtcpqueries", k.Int(-1), "queries on a connection; -1: no limit", since="1.14.7")
+    ] = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the declarations can't say of a plugin's words: each function finishes the values of one plugin.
+
+They change the values in place, and note problems. `bind`, `forward` and `rewrite` have modules of their own.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from fastdns.control.config import names
+from fastdns.control.config.lexer import Token
+from fastdns.control.config.messages import nearest, shown
+from fastdns.control.config.plugins import HostsLine
+from fastdns.control.config.reader import Given
+
+#: `{common}` of `log`, which is also what is written where no format is said.
+LOG_COMMON: Final = (
+    '{remote}:{port} - {>id} "{type} {class} {name} {proto} {size} {>do} {>bufsize}"'
+    " {rcode} {>rflags} {rsize} {duration}"
+)
+_LOG_COMBINED: Final = f'{LOG_COMMON} "{{>opcode}}"'
+
+_TRACE_ENDPOINTS: Final = {"zipkin": "localhost:9411", "datadog": "localhost:8126"}
+
+
+def fallthrough(given: Given) -> None:
+    """`fallthrough` without zones is for all names."""
+    if given.values.get("fallthrough") == ():
+        given.values["fallthrough"] = (".",)
+
+
+def hosts(given: Given) -> None:
+    """See fallthrough; a file that isn't there is no error, it may come."""
+    fallthrough(given)
+    words = given.directive.words
+    if words and not Path(words[0].text).exists():
+        given.reader.warning(words[0], f"there is no file {shown(words[0].text)} yet")
+
+
+def hosts_line(given: Given, line: Sequence[Token]) -> bool:
+    """A line of the block that is no option: ``IP name...``, as in a hosts file."""
+    first, reader = line[0], given.reader
+    if "fallthrough" in given.values:
+        return False
+    try:
+        address = str(ipaddress.ip_address(first.text))
+    except ValueError:
+        if nearest(first.text, ("ttl", "no_reverse", "reload", "fallthrough")):
+            return False
+        what = f"found {shown(first.text)}, expected an IP address or an option"
+        reader.warning(first, f"{what}; the line is left out, as in node-cache")
+        return True
+    found = []
+    for word in line[1:]:
+        try:
+            found.append(names.absolute(word.text))
+        except ValueError as error:
+            reader.problem(word, f"found {shown(word.text)}, expected a host's name ({error})")
+    if not found:
+        reader.warning(first, f"found no name after {first.text!r}; the line is left out, as in node-cache")
+        return True
+    row = HostsLine(address=address, names=tuple(found))
+    given.values["inline"] = (*given.values.get("inline", ()), row)
+    return True
+
+
+def cache(given: Given) -> None:
+    """How many times `serve_stale` takes depends on its mode."""
+    stale = given.values.get("serve_stale")
+    if stale is None:
+        return
+    most = 3 if stale.mode == "verify" else 2
+    if len(stale.times_s) > most:
+        word = given.option_words("serve_stale")[-1]
+        given.reader.problem(
+            word, f"found {shown(word.text)}, expected at most {most} times after {stale.mode!r}"
+        )
+
+
+def loadbalance(given: Given) -> None:
+    """A file and `reload` are for `weighted`."""
+    words, reader = given.directive.words, given.reader
+    weighted = given.values.get("policy") == "weighted"
+    if weighted and "file" not in given.values:
+        reader.problem(words[0], "found nothing after 'weighted', expected a file with weights")
+    if not weighted and "file" in given.values:
+        reader.problem(words[1], f"found {shown(words[1].text)}, expected the end of the line")
+    for line in given.directive.body:
+        if line[0].text == "reload" and not weighted:
+            reader.problem(line[0], "found option 'reload', expected it with 'weighted' only")
+
+
+def log(given: Given) -> None:
+    """Names and format: of two words or more the last is the format if it has a placeholder."""
+    words = list(given.directive.words)
+    form = LOG_COMMON
+    if len(words) >= 2 and "{" in words[-1].text:
+        form = words.pop().text.replace("{common}", LOG_COMMON).replace("{combined}", _LOG_COMBINED)
+    zones = []
+    for word in words:
+        try:
+            zones.append(names.absolute(word.text))
+        except ValueError as error:
+            given.reader.problem(word, f"found {shown(word.text)}, expected a domain name ({error})")
+    given.values.update(zones=tuple(zones) or (".",), format=form)
+
+
+def pprof(given: Given) -> None:
+    """One RATE at most."""
+    given.reader.end_of_line(given.option_words("block")[1:])
+
+
+def reload(given: Given) -> None:
+    """At most half of the interval is jitter, and none or 1 s at least."""
+    jitter_s = given.values.get("jitter_s", 15.0)
+    if 0 < jitter_s < 1:
+        word = given.directive.words[1]
+        given.reader.problem(word, f"found {shown(word.text)} as JITTER, expected 0s, or 1s at least")
+    given.values["jitter_s"] = min(jitter_s, given.values.get("interval_s", 30.0) / 2)
+
+
+def template_line(given: Given, line: Sequence[Token]) -> bool:
+    """What CoreDNS 1.14.7 has in a language of its own."""
+    option = line[0].text
+    if option not in ("var", "expr"):
+        return False
+    what = f"found option {option!r}, expected none in CoreDNS's expression language"
+    given.reader.problem(line[0], f"{what}, which fastdns doesn't have")
+    return True
+
+
+def timeouts(given: Given) -> None:
+    """One of them must be said, and no connection can do with no query."""
+    if not given.directive.body:
+        expected = "one of read, write, idle, maxtcpqueries"
+        given.reader.problem(given.directive.name, f"found no option, expected {expected}")
+    if given.values.get("maxtcpqueries") == 0:
+        word = given.option_words("maxtcpqueries")[-1]
+        given.reader.problem(word, "found '0' of 'maxtcpqueries', expected 1 or more, or -1 for no limit")
+
+
+def trace(given: Given) -> None:
+    """TYPE and ENDPOINT; one word alone is the endpoint, unless it names a type."""
+    words = [word.text for word in given.directive.words]
+    given.reader.end_of_line(given.directive.words[2:])
+    kind = "zipkin"
+    if words and words[0].lower() in _TRACE_ENDPOINTS:
+        kind = words.pop(0).lower()
+    elif len(words) > 1:
+        what = f"found {shown(words[0])}, expected zipkin or datadog{nearest(words[0], _TRACE_ENDPOINTS)}"
+        given.reader.problem(given.directive.words[0], what)
+    given.values.update(kind=kind, endpoint=words[0] if words else _TRACE_ENDPOINTS[kind])
+
+
+def trace_line(given: Given, line: Sequence[Token]) -> bool:
+    """node-cache ignores options that it doesn't know."""
+    what = f"found option {shown(line[0].text)}, which is not known"
+    given.reader.warning(line[0], f"{what}; the line is left out, as in node-cache")
+    return True
