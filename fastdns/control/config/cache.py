@@ -2,10 +2,15 @@
 """`cache` and its options."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastdns.control.config import kinds as k
 from fastdns.control.config.declare import Arg, Option, Plugin, Rest
+
+CACHE_CAPACITY: Final = 10000
+
+#: Highest TTL of a class where the file says nothing, s.
+CACHE_TTLS: Final = {"success": 3600, "denial": 1800}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +18,7 @@ class CacheClass:
     """Bounds of one class of answers."""
 
     capacity: Annotated[int, Arg("CAPACITY", k.Int(0), "entries; a soft quota of the block")]
-    ttl_max_s: Annotated[int | None, Arg("TTL", k.Int(1), "highest TTL, s")] = None
+    ttl_max_s: Annotated[int, Arg("TTL", k.Int(1), "highest TTL, s; `cache TTL` where it isn't said")] = 0
     ttl_min_s: Annotated[int, Arg("MINTTL", k.Int(0), "lowest TTL, s")] = 5
 
 
@@ -72,10 +77,10 @@ class Cache(Plugin):
     ] = ()
     success: Annotated[
         CacheClass, Option("success", CacheClass, "answers with records; TTL 3600 where nothing is said")
-    ] = CacheClass(capacity=10000, ttl_max_s=3600)
+    ] = CacheClass(capacity=CACHE_CAPACITY, ttl_max_s=CACHE_TTLS["success"])
     denial: Annotated[
         CacheClass, Option("denial", CacheClass, "NXDOMAIN and NODATA; TTL 1800 where nothing is said")
-    ] = CacheClass(capacity=10000, ttl_max_s=1800)
+    ] = CacheClass(capacity=CACHE_CAPACITY, ttl_max_s=CACHE_TTLS["denial"])
     prefetch: Annotated[
         Prefetch | None,
         Option("prefetch", Prefetch, "ask again for names in use before they expire", later=True),
@@ -96,13 +101,3 @@ class Cache(Plugin):
         Option("disable", CacheDisable, "don't keep a class; the last line of a class counts", repeated=True),
     ] = ()
     keepttl: Annotated[bool, Option("keepttl", None, "hits carry the TTL they were stored with")] = False
-
-    @property
-    def success_ttl_max_s(self) -> int:
-        """Highest TTL of answers with records."""
-        return self.success.ttl_max_s or self.ttl_s or 3600
-
-    @property
-    def denial_ttl_max_s(self) -> int:
-        """Highest TTL of NXDOMAIN and NODATA."""
-        return self.denial.ttl_max_s or self.ttl_s or 1800

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fastdns.control.addresses import Endpoint, parse_endpoint
-from fastdns.control.config import names, templates
+from fastdns.control.config import gotemplate, names
 from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES
 from fastdns.errors import UsageError
 
@@ -227,7 +227,11 @@ class Size(_Kind):
     """Octets, with K, M or G for powers of 1024."""
 
     low: int = 0
-    expected: str = "a size such as 16M, 64MiB or 1G"
+
+    @property
+    def expected(self) -> str:
+        least = f", of {self.low // 2**20}M at least" if self.low else ""
+        return f"a size such as 16M, 64MiB or 1G{least}"
 
     def parse(self, text: str) -> int:
         match = _SIZE.fullmatch(text)
@@ -436,5 +440,5 @@ class Template(_Kind):
     expected: str = "a record, with {{ }} of Go templates"
 
     def parse(self, text: str) -> str:
-        templates.check(text)
+        gotemplate.check(text)
         return text

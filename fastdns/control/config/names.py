@@ -30,6 +30,8 @@ def absolute(text: str) -> str:
             raise ValueError("a broken escape")
         label += 1 if match[1] else len((match[2] or match[3]).encode(errors="surrogateescape"))
         position = match.end()
+    if label:
+        raise ValueError("a broken escape")
     if octets > NAME_MAX:
         raise ValueError(f"it has {octets} octets, {NAME_MAX} are allowed")
     return lower(name)

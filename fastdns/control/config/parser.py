@@ -7,6 +7,7 @@ What a directive's words mean is not looked at here.
 import glob
 import hashlib
 import json
+import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -305,31 +306,27 @@ class _Parser:
     def _import_files(self, pattern: Token, chain: Chain) -> None:
         if "\0" in pattern.text:
             fail(pattern, f"found {shown(pattern.text)}, expected a file's name")
-        base = Path(pattern.path).absolute().parent
         if pattern.text.count("*") > 1 or pattern.text.count("?") > 1 or "[" in pattern.text:
             fail(pattern, f"found {shown(pattern.text)}, expected at most one * and one ? in a pattern")
-        wild = "*" in pattern.text or "?" in pattern.text
-        full = glob.escape(str(base)) if not pattern.text.startswith("/") else ""
-        found = sorted(glob.glob(f"{full}/{pattern.text}", include_hidden=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-        if not found and not wild:
-            fail(
-                pattern,
-                f"found no file and no snippet {shown(pattern.text)}, expected one to import"
-                f"{nearest(pattern.text, self.snippets)}",
-            )
+        folder = glob.escape(str(Path(pattern.path).absolute().parent))
+        full = os.path.normpath(os.path.join(folder, pattern.text))  # noqa: PTH118  # a pattern, not a path
+        found = [Path(name) for name in sorted(glob.glob(full, include_hidden=True))]  # noqa: PTH207
+        if not found and "*" not in pattern.text and "?" not in pattern.text:
+            what = f"found no file and no snippet {shown(pattern.text)}, expected one to import"
+            fail(pattern, f"{what}{nearest(pattern.text, self.snippets)}")
         if not found:
             self.warnings.append(f"{position_of(pattern)}: no file matches {shown(pattern.text)}")
         imported: list[Token] = []
-        for name in found:
-            imported += self._file(pattern, Path(name), chain)
-        # One chain for all of them: each may be imported again by none of the others.
-        self.stream.put(imported, (*chain, *map(str, found)), at=pattern)
+        for path in found:
+            imported += self._file(pattern, path, chain)
+        # One chain for all of them: what they import may be none of them.
+        self.stream.put(imported, (*chain, *(str(path.resolve()) for path in found)), at=pattern)
 
     def _file(self, at: Token, path: Path, chain: Chain) -> list[Token]:
         self.file_count += 1
         if self.file_count > FILES_MAX:
             fail(at, f"more than {FILES_MAX} imports of files")
-        if str(path) in chain or path == Path(self.path).absolute():
+        if str(path.resolve()) in (*chain, str(Path(self.path).resolve())):
             fail(at, f"the file {path} imports itself")
         try:
             if not stat.S_ISREG(path.stat().st_mode):

@@ -6,10 +6,12 @@ They change the values in place, and note problems. `bind`, `forward` and `rewri
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from fastdns.control.config import names
+from fastdns.control.config.cache import CACHE_CAPACITY, CACHE_TTLS, CacheClass
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
 from fastdns.control.config.plugins import HostsLine
@@ -67,7 +69,12 @@ def hosts_line(given: Given, line: Sequence[Token]) -> bool:
 
 
 def cache(given: Given) -> None:
-    """How many times `serve_stale` takes depends on its mode."""
+    """Each class gets its TTL; how many times `serve_stale` takes depends on its mode."""
+    both = given.values.get("ttl_s")
+    for name, default_s in CACHE_TTLS.items():
+        bounds = given.values.get(name, CacheClass(capacity=CACHE_CAPACITY))
+        ttl_max_s = bounds.ttl_max_s or both or default_s
+        given.values[name] = replace(bounds, ttl_max_s=ttl_max_s)
     stale = given.values.get("serve_stale")
     if stale is None:
         return
