@@ -96,6 +96,7 @@ enum {                            /* fd_entry_t.kind */
 enum {                            /* fd_entry_t.marks */
     FD_ENTRY_CHANGED = 1,         /* a table (hosts, rewrite, template, another block) had its part in it:
                                    * any reload drops it */
+    FD_ENTRY_KEEP_TTL = 2,        /* its TTLs don't count down (`keepttl`) */
 };
 enum {                            /* key flags */
     FD_KEY_DO = 1,
@@ -187,7 +188,7 @@ typedef struct {
 enum {                            /* fd_question_t.flags */
     FD_Q_RD = 1,                  /* recursion desired */
     FD_Q_ALONE = 2,               /* neither joined nor stored: RD=0, or a block asks for the client */
-    FD_Q_CLIENT = 4,              /* an fd_question_client_t follows the name */
+    FD_Q_CLIENT = 4,              /* an fd_question_client_t follows the name, at a multiple of 8 */
 };
 
 /* A ticket is pending slot (low 32 bits) and its use count (high 32). */
@@ -356,6 +357,19 @@ typedef struct {
     uint32_t ifindex;
 } fd_local_t;
 
+/* Who asks, for blocks whose answers depend on it. Its question is FD_Q_ALONE too. */
+typedef struct {
+    struct sockaddr_in6 peer;     /* or a sockaddr_in at its start */
+    fd_local_t local;             /* wildcard listeners only */
+    uint8_t listener;
+    uint8_t tcp;
+    uint8_t edns;                 /* FD_EDNS_* */
+    uint8_t pad;
+    uint16_t udp_size;            /* the client's; TCP: 65535 */
+    uint8_t pad1[2];
+} fd_question_client_t;
+_Static_assert(sizeof(fd_question_client_t) == 56, "SHM_LAYOUT");
+
 /* A client that waits on a pending question. */
 typedef struct {
     uint32_t state;               /* stored last when taken, first when freed */
@@ -436,7 +450,8 @@ typedef struct {
     uint64_t health_failures;
     uint64_t reused[2];           /* exchanges on a socket that was there: UDP, TCP */
     uint64_t dialed[2];           /* on a new one */
-    uint64_t pad[3];
+    uint64_t whose;               /* a hash of the upstream's address: another one begins at 0 */
+    uint64_t pad[2];
 } fd_upstream_series_t;
 _Static_assert(sizeof(fd_upstream_series_t) % FD_LINE == 0, "SHM_LAYOUT");
 

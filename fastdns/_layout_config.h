@@ -69,12 +69,40 @@ typedef struct {
     uint32_t stale_s;             /* 0: expired entries are of no use */
     uint32_t capacity[2];         /* entries, success and denial; 0: only octets bound them */
     fd_part_t steps;              /* fd_step_t: what is done to a question, in order */
-    uint8_t pad[4];
+    uint16_t flags;               /* FD_BLOCK_* */
+    uint16_t slow_limit;          /* questions that may wait for the Python thread */
+    /* names in lower case, wire, one behind the other; `count` is octets */
+    fd_part_t cached;             /* only what lies at or below these is cached; none: everything */
+    fd_part_t disabled[2];        /* at or below these nothing is kept: success, denial */
 } fd_block_t;
-_Static_assert(sizeof(fd_block_t) == 56, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_block_t) == 80, "SHM_LAYOUT");
 
-enum {                            /* fd_step_t.kind */
-    FD_STEP_FORWARD = 1,          /* argument: fd_forward_t */
+enum {                            /* fd_block_t.flags */
+    FD_BLOCK_KEEP_TTL = 1,        /* hits carry the TTL that was stored */
+    FD_BLOCK_ERRORS = 2,          /* failures go to the log */
+    FD_BLOCK_LOOP = 4,            /* upstreams that send questions back here are found out */
+};
+
+enum {                            /* fd_step_t.kind; what `argument` leads to */
+    FD_STEP_FORWARD = 1,          /* fd_forward_t */
+    FD_STEP_HOSTS = 2,            /* fd_hosts_t */
+    FD_STEP_NAME = 3,             /* fd_rule_t: another name is asked */
+    FD_STEP_TYPE = 4,             /* fd_rule_t: another type */
+    FD_STEP_CLASS = 5,            /* fd_rule_t: another class */
+    FD_STEP_TTL = 6,              /* fd_rule_t: TTLs of the reply are put within bounds */
+    FD_STEP_RCODE = 7,            /* fd_rule_t: another code in the reply */
+    FD_STEP_WHOAMI = 8,           /* nothing */
+    FD_STEP_SLOW = 9,             /* for the Python thread; fd_part_t of octets: JSON that says what to do */
+};
+enum {                            /* fd_step_t.flags */
+    FD_STEP_RULE = 1,             /* of `rewrite` */
+    FD_STEP_STOP = 2,             /* where it took the question the rules behind it are passed over */
+};
+enum {                            /* fd_rule_t.match */
+    FD_MATCH_EXACT = 0,
+    FD_MATCH_PREFIX = 1,
+    FD_MATCH_SUFFIX = 2,
+    FD_MATCH_SUBSTRING = 3,
 };
 
 /* One plugin of a block's chain, or one rule of it. */
@@ -98,6 +126,45 @@ typedef struct {
     uint8_t pad[4];
 } fd_forward_t;
 _Static_assert(sizeof(fd_forward_t) == 32, "SHM_LAYOUT");
+
+/* A rule of `rewrite`. Names are text in lower case, as people write them: a prefix or substring
+ * need not end where a label does. */
+typedef struct {
+    uint32_t from_off;            /* text that the name is compared with; not for TYPE, CLASS */
+    uint32_t to_off;              /* NAME: text that takes its place */
+    uint16_t from_len;
+    uint16_t to_len;
+    uint32_t from;                /* TYPE, CLASS, RCODE: what it was; TTL: the least */
+    uint32_t to;                  /* what it becomes; TTL: the most */
+    uint8_t match;                /* FD_MATCH_* */
+    uint8_t automatic;            /* NAME: names in the reply are mapped back */
+    uint8_t pad[2];
+} fd_rule_t;
+_Static_assert(sizeof(fd_rule_t) == 24, "SHM_LAYOUT");
+
+/* The table of `hosts`: what its files and lines say, by exact name. */
+typedef struct {
+    fd_part_t heads;              /* uint32_t, a power of two: first name of each hash; FD_NO_HOST: none */
+    fd_part_t names;              /* fd_host_t */
+    fd_part_t zones;              /* octets of names: only what lies at or below these, but PTR */
+    fd_part_t through;            /* octets of names: what is unknown below these goes on to the next step */
+    uint32_t ttl_s;
+    uint8_t pad[4];
+} fd_hosts_t;
+_Static_assert(sizeof(fd_hosts_t) == 40, "SHM_LAYOUT");
+#define FD_NO_HOST 0xffffffffu
+
+typedef struct {
+    uint32_t name_off;            /* lower case, wire */
+    uint32_t next;                /* of the same hash; FD_NO_HOST: none */
+    uint32_t data_off;            /* IPv4 addresses, IPv6 addresses, names for PTR: one behind the other */
+    uint16_t v4_count;
+    uint16_t v6_count;
+    uint16_t ptr_count;
+    uint8_t name_len;
+    uint8_t pad;
+} fd_host_t;
+_Static_assert(sizeof(fd_host_t) == 20, "SHM_LAYOUT");
 
 /* Parts lie behind it; their offsets count from the segment's start. */
 typedef struct {
@@ -179,6 +246,7 @@ enum {                            /* fd_log_error_t.kind */
     FD_ERROR_NO_UPSTREAM = 3,     /* none is usable */
     FD_ERROR_NO_NEXT = 4,         /* no forward took the name */
     FD_ERROR_BUSY = 5,            /* a queue or table was full */
+    FD_ERROR_LOOP = 7,            /* the upstream sends questions back here; it is left alone for a while */
     FD_ERROR_PLUGIN = 6,          /* a regular expression or template failed; a text follows the name */
 };
 

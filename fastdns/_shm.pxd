@@ -82,7 +82,7 @@ cdef extern from "_layout.h" nogil:
         FD_UNIT
         FD_ENTRY_MAX
         FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
-        FD_ENTRY_CHANGED
+        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL
         FD_KEY_DO, FD_KEY_CD
         FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
         FD_EDE_NONE
@@ -101,11 +101,15 @@ cdef extern from "_layout.h" nogil:
         FD_GROUP_ANY_CLASS, FD_GROUP_FAMILY
         FD_ZONE_USED, FD_ZONE_REFUSED, FD_ZONE_FAMILY, FD_ZONE_CLIENT, FD_ZONE_CACHE, FD_ZONE_ROTATE
         FD_ZONE_LOG, FD_ZONE_METRICS
-        FD_STEP_FORWARD
+        FD_BLOCK_KEEP_TTL, FD_BLOCK_ERRORS, FD_BLOCK_LOOP
+        FD_STEP_FORWARD, FD_STEP_HOSTS, FD_STEP_NAME, FD_STEP_TYPE, FD_STEP_CLASS, FD_STEP_TTL
+        FD_STEP_RCODE, FD_STEP_WHOAMI, FD_STEP_SLOW
+        FD_STEP_RULE, FD_STEP_STOP
+        FD_MATCH_EXACT, FD_MATCH_PREFIX, FD_MATCH_SUFFIX, FD_MATCH_SUBSTRING
         FD_FORWARD_UPSTREAMS
         FD_RECORD_LOG_QUERY, FD_RECORD_LOG_ERROR
         FD_ERROR_TIMEOUT, FD_ERROR_REFUSED, FD_ERROR_NO_UPSTREAM, FD_ERROR_NO_NEXT, FD_ERROR_BUSY
-        FD_ERROR_PLUGIN
+        FD_ERROR_PLUGIN, FD_ERROR_LOOP
     const uint64_t FD_MAGIC_CACHE
     const uint64_t FD_MAGIC_REGION
     const uint64_t FD_MAGIC_POST
@@ -272,6 +276,14 @@ cdef extern from "_layout.h" nogil:
         uint8_t address[16]
         uint32_t ifindex
 
+    ctypedef struct fd_question_client_t:
+        sockaddr_in6 peer
+        fd_local_t local
+        uint8_t listener
+        uint8_t tcp
+        uint8_t edns
+        uint16_t udp_size
+
     ctypedef struct fd_client_t:
         uint32_t state
         uint32_t pending
@@ -323,6 +335,7 @@ cdef extern from "_layout.h" nogil:
         uint64_t health_failures
         uint64_t reused[2]
         uint64_t dialed[2]
+        uint64_t whose
 
     ctypedef struct fd_block_series_t:
         uint64_t entries[2]
@@ -414,6 +427,10 @@ cdef extern from "_layout.h" nogil:
         uint32_t stale_s
         uint32_t capacity[2]
         fd_part_t steps
+        uint16_t flags
+        uint16_t slow_limit
+        fd_part_t cached
+        fd_part_t disabled[2]
 
     ctypedef struct fd_step_t:
         uint8_t kind
@@ -428,6 +445,34 @@ cdef extern from "_layout.h" nogil:
         uint8_t name_len
         uint8_t upstream_count
         uint8_t upstreams[16]
+
+    ctypedef struct fd_rule_t:
+        uint32_t from_off
+        uint32_t to_off
+        uint16_t from_len
+        uint16_t to_len
+        uint32_t from_ "from"
+        uint32_t to
+        uint8_t match
+        uint8_t automatic
+
+    ctypedef struct fd_hosts_t:
+        fd_part_t heads
+        fd_part_t names
+        fd_part_t zones
+        fd_part_t through
+        uint32_t ttl_s
+
+    ctypedef struct fd_host_t:
+        uint32_t name_off
+        uint32_t next
+        uint32_t data_off
+        uint16_t v4_count
+        uint16_t v6_count
+        uint16_t ptr_count
+        uint8_t name_len
+
+    const uint32_t FD_NO_HOST
 
     ctypedef struct fd_config_t:
         uint64_t magic

@@ -67,6 +67,9 @@ class Answer:
     plain_len: int
     kind: int
     ext_rcode: int
+    zone: int
+    plugin: int
+    marks: int
     qname: bytes
     ttl_off: tuple[int, ...]
     records: bytes
@@ -95,7 +98,7 @@ def take_apart(entry: bytes) -> Answer:
     """Check an entry's form while taking it apart."""
     (
         key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
-        qtype, qclass, _zone, _plugin, _marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
+        qtype, qclass, zone, plugin, marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
         plain_len, qname_len, kind, ext_rcode,
     ) = HEADER.unpack_from(entry)  # fmt: skip
     assert ttl_count == ancount + nscount + arcount
@@ -107,7 +110,8 @@ def take_apart(entry: bytes) -> Answer:
     assert len(entry) - (records + records_len) in range(8)
     return Answer(
         key_hash, stored_ms, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype, qclass,
-        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, entry[HEADER.size : qname_end],
+        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, zone, plugin, marks,
+        entry[HEADER.size : qname_end],
         struct.unpack_from(f"<{ttl_count}H", entry, offsets), entry[records : records + records_len],
     )  # fmt: skip
 
@@ -302,10 +306,15 @@ def closed_port() -> int:
 # -------------------------------------------------------------------------- coordinator ----
 
 
+def upstream_models(upstreams: Sequence[tuple[str, int, int]]) -> tuple[model.Upstream, ...]:
+    """(address, port, force_tcp) each."""
+    return tuple(model.Upstream(Endpoint(address, port), bool(tcp)) for address, port, tcp in upstreams)
+
+
 def make_config(upstreams: Sequence[tuple[str, int, int]], **settings: int) -> int:
     """A descriptor of a configuration: (address, port, force_tcp) each; settings: of limits and block."""
     limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
-    servers = tuple(model.Upstream(Endpoint(address, port), bool(tcp)) for address, port, tcp in upstreams)
+    servers = upstream_models(upstreams)
     block = Block(negative_max_s=10800)
     return create_config(
         plain_config((), servers, 2, replace(block, **settings), limits=Limits(**limits))  # type: ignore[arg-type]
@@ -318,6 +327,7 @@ class World:
 
     upstreams: Sequence[tuple[int, int]]  #: (port, force_tcp)
     settings: dict[str, int] = field(default_factory=dict)
+    make: Callable[[tuple[model.Upstream, ...]], model.Config] | None = None  #: a configuration of its own
     workers: int = 2
     region: dict[str, int] = field(default_factory=dict)
     cache_size: int = 2 << 20
@@ -325,9 +335,8 @@ class World:
 
     def __post_init__(self) -> None:
         slots = _segments.cache_slots(self.cache_size)
-        self.config = make_config(
-            [(self.address, port, tcp) for port, tcp in self.upstreams], **self.settings
-        )
+        self.config = -1
+        self.renew_config()
         self.cache = _segments.create_cache(self.cache_size)
         self.post_fd = _segments.create_post()
         self.regions = [_segments.create_region(i, slots=slots, **self.region) for i in range(self.workers)]
@@ -338,6 +347,16 @@ class World:
         self.post = Post(self.post_fd)
         self.pid = 0
         self._ticket = 0
+
+    def renew_config(self) -> None:
+        """Make the configuration; the next coordinator starts with it."""
+        servers = [(self.address, port, tcp) for port, tcp in self.upstreams]
+        if self.config >= 0:
+            os.close(self.config)
+        if self.make is None:
+            self.config = make_config(servers, **self.settings)
+        else:
+            self.config = create_config(self.make(upstream_models(servers)))
 
     def handles(self) -> CoordinatorHandles:
         return CoordinatorHandles(
@@ -461,7 +480,7 @@ class World:
 @contextlib.contextmanager
 def world(*upstreams: Upstream | int, force_tcp: bool = False, **options: object) -> Iterator[World]:
     """A running coordinator before upstreams (or bare ports). options: World's, or settings by name."""
-    own = {name: options.pop(name) for name in ("workers", "region", "cache_size") if name in options}
+    own = {name: options.pop(name) for name in ("workers", "region", "cache_size", "make") if name in options}
     ports = [(up if isinstance(up, int) else up.port, int(force_tcp)) for up in upstreams]
     with World(ports, options, **own) as running:  # type: ignore[arg-type]
         yield running

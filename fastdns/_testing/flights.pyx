@@ -16,6 +16,7 @@ from fastdns._shm cimport (
     fd_block_t,
     fd_entry_size,
     fd_entry_t,
+    fd_forward_t,
     fd_post_t,
     fd_upstream_t,
     sockaddr_in,
@@ -34,7 +35,7 @@ from fastdns.coordinator._inflight cimport (
     inflight_open,
     inflight_remove,
 )
-from fastdns.coordinator._judge cimport judge, judge_rc
+from fastdns.coordinator._judge cimport KEEP_NEGATIVE, KEEP_POSITIVE, judge, judge_rc, source_t
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16, random_t
 from fastdns.coordinator._state cimport (
@@ -218,10 +219,15 @@ cdef class RoundTrips:
 
 def next_upstream(uint32_t count, uint8_t asked, uint16_t refused):
     cdef coordinator_t *c = <coordinator_t *>malloc(sizeof(coordinator_t))
+    cdef fd_forward_t forward
     cdef flight_t flight
     memset(c, 0, sizeof(coordinator_t))
     memset(&flight, 0, sizeof(flight))
-    c.upstream_count = count
+    memset(&forward, 0, sizeof(forward))
+    forward.upstream_count = <uint8_t>count
+    for i in range(count):
+        forward.upstreams[i] = <uint8_t>i
+    flight.forward = &forward
     flight.upstream = asked
     flight.refused = refused
     index = upstream_next(c, &flight)
@@ -247,6 +253,7 @@ def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uin
             **settings):
     """What judge makes of a response: ("malformed" | "unusable" | "hand on" | "store", entry)."""
     cdef fd_block_t block
+    cdef source_t source
     cdef question_t question
     cdef response_t *response = <response_t *>malloc(sizeof(response_t))
     cdef compress_room_t *room = <compress_room_t *>malloc(sizeof(compress_room_t))
@@ -256,8 +263,12 @@ def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uin
         memset(room, 0, sizeof(compress_room_t))
         memset(entry, 0xa5, FD_ENTRY_MAX + 64)
         memset(&block, 0, sizeof(block))
+        memset(&source, 0, sizeof(source))
+        source.block = &block
         block.fingerprint = settings.pop("fingerprint", 7)
-        block.number = settings.pop("number", 0)
+        source.zone = settings.pop("zone", 0)
+        source.keep = settings.pop("keep", KEEP_POSITIVE | KEEP_NEGATIVE)
+        block.flags = settings.pop("flags", 0)
         block.caching = settings.pop("caching", 1)
         block.uniform_ttl = settings.pop("uniform_ttl", 0)
         block.ttl_min_s = settings.pop("ttl_min_s", 0)
@@ -270,7 +281,7 @@ def verdict(bytes msg, bytes qname, uint16_t qtype=1, uint8_t flags=FD_Q_RD, uin
         fill_question(&question, (0x1234, qname, qtype, flags))
         if parse_response(<const uint8_t *>msg, len(msg), response) != RESPONSE_OK:
             return "malformed", b""
-        rc = judge(&block, &question, <const uint8_t *>qname, <const uint8_t *>msg, response, now_ms,
+        rc = judge(&source, &question, <const uint8_t *>qname, <const uint8_t *>msg, response, now_ms,
                    room, <fd_entry_t *>entry)
         for i in range(64):
             assert entry[FD_ENTRY_MAX + i] == 0xa5, "written behind the entry"

@@ -12,6 +12,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastdns._shm cimport (
+    FD_BLOCK_ERRORS,
+    FD_BLOCK_KEEP_TTL,
+    FD_BLOCK_LOOP,
     FD_FORWARD_UPSTREAMS,
     FD_GROUP_ANY_CLASS,
     FD_GROUP_FAMILY,
@@ -86,6 +89,10 @@ def wire_name(name: str) -> bytes:
     return dns.name.from_text(name.lower()).to_wire()
 
 
+def _wire_names(names) -> bytes:
+    return b"".join(map(wire_name, names))
+
+
 cdef class _Segment:
     """The octets of a configuration: room for the header, then what is put, each at a multiple of 8."""
 
@@ -108,6 +115,13 @@ cdef class _Segment:
         if content not in self.texts:
             self.texts[content] = self.put(content)
         return self.texts[content]
+
+    cdef fd_part_t names(self, names) except *:
+        cdef fd_part_t part
+        cdef bytes content = _wire_names(names)
+        part.off = self.text(content) if content else 0
+        part.count = <uint32_t>len(content)
+        return part
 
     cdef fd_part_t part(self, list elements) except *:
         cdef fd_part_t part
@@ -166,7 +180,7 @@ cdef void write_zones(_Segment segment, fd_config_t *out, config) except *:
 cdef bytes forward_of(_Segment segment, step):
     cdef fd_forward_t forward
     cdef bytes name = wire_name(step.zone)
-    cdef bytes excepted = b"".join(map(wire_name, step.except_))
+    cdef bytes excepted = _wire_names(step.except_)
     cdef int i
     memset(&forward, 0, sizeof(forward))
     if not 0 < len(step.upstreams) <= FD_FORWARD_UPSTREAMS:
@@ -212,6 +226,13 @@ cdef bytes block_of(_Segment segment, int number, block):
         out.stale_s = block.stale_s
         out.capacity[0], out.capacity[1] = block.capacity
         out.steps = steps_of(segment, block.steps)
+        out.cached = segment.names(block.cached)
+        for i in range(2):
+            out.disabled[i] = segment.names(block.disabled[i])
+        out.slow_limit = block.slow_limit
+        out.flags = <uint16_t>((FD_BLOCK_KEEP_TTL if block.keep_ttl else 0)
+                               | (FD_BLOCK_ERRORS if block.errors else 0)
+                               | (FD_BLOCK_LOOP if block.loop else 0))
     return <bytes>(<char *>&out)[:sizeof(out)]
 
 

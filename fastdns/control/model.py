@@ -119,6 +119,13 @@ class Block:
     failure_s: int = 5  #: RFC 9520 s3.2: at least 1, at most 300
     stale_s: int = 0  #: 0: an expired entry is of no use
     capacity: tuple[int, int] = (0, 0)  #: entries, success and denial; 0: only octets bound them
+    cached: tuple[str, ...] = ()  #: only names at or below these are cached; none: all
+    disabled: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    """Names at or below these keep nothing of a class: success, denial."""
+    keep_ttl: bool = False  #: hits carry the TTL that was stored
+    errors: bool = False  #: failures go to the log
+    loop: bool = False  #: upstreams that send questions back here are found out
+    slow_limit: int = 64  #: questions that may wait for the Python thread
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,13 +32,20 @@ from fastdns._proto cimport (
 )
 from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
 from fastdns._shm cimport (
+    FD_ENTRY_CHANGED,
     FD_ENTRY_QNAME_OFF,
+    FD_NO_ZONE,
+    FD_PLUGIN_FORWARD,
     FD_Q_ALONE,
     FD_RECORD_QUESTION,
+    FD_ZONE_REFUSED,
     fd_block,
+    fd_block_t,
     fd_entry_t,
+    fd_load32,
     fd_question_t,
     fd_record_t,
+    fd_zone,
 )
 from fastdns._stats cimport (
     FD_C_inflight_full,
@@ -55,6 +62,7 @@ from fastdns._stats cimport (
     FD_C_upstream_truncated,
     bump,
 )
+from fastdns._zones cimport zone_find
 from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses, suspect_cleared
 from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored, refuse_question
 from fastdns.coordinator._inflight cimport (
@@ -66,7 +74,18 @@ from fastdns.coordinator._inflight cimport (
     inflight_find,
     inflight_remove,
 )
-from fastdns.coordinator._judge cimport JUDGE_STORE, JUDGE_UNUSABLE, judge, judge_rc, judge_silence
+from fastdns.coordinator._judge cimport (
+    JUDGE_STORE,
+    JUDGE_UNUSABLE,
+    KEEP_NEGATIVE,
+    KEEP_OUTSIDE,
+    KEEP_POSITIVE,
+    judge,
+    judge_none,
+    judge_rc,
+    judge_silence,
+    source_t,
+)
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -85,7 +104,8 @@ from fastdns.coordinator._state cimport (
     flight_t,
     question_t,
 )
-from fastdns.coordinator._store cimport store_find, store_put
+from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
+from fastdns.coordinator._table cimport TABLE_FORWARD, name_listed, table_rc, table_walk
 from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
 from fastdns.coordinator._timers cimport timers_set
 from fastdns.coordinator._udp cimport udp_ask, udp_flush, udp_retire
@@ -153,8 +173,15 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
     hand_clear(c.post)
 
 
+cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t zone) noexcept nogil:
+    # Whether an entry is what its block would say today. What a table changed is in doubt until the
+    # sweep after a reload has seen the whole cache.
+    return (entry.zone == zone and entry.fingerprint == fd_zone(c.config, zone).fingerprint
+            and (not entry.marks & FD_ENTRY_CHANGED or fd_load32(&c.post.swept) == c.config.number))
+
+
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
-                        const uint8_t *qname, uint64_t ticket) noexcept nogil:
+                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
     # The answer may have been stored between the worker's look and ours: another worker asked, or
     # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
     # `now_ms` may be older than the look that found it expired, and on its way to the client it
@@ -171,7 +198,8 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
     key.qname_len = question.qname_len
     memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
     entry = store_find(c.store, key)
-    if entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
+    if (entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
+            or not still_holds(c, entry, zone)):
         return False
     deliver_stored(c, worker, ticket, entry)
     return True
@@ -180,7 +208,7 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
                 uint64_t ticket) noexcept nogil:
     cdef uint32_t index = NONE
-    cdef uint32_t upstream
+    cdef uint32_t zone
     cdef flight_t *flight
     if not question.flags & FD_Q_ALONE:
         index = inflight_find(c, question, qname)
@@ -188,7 +216,13 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
         if not flight_join(c, index, worker, ticket):
             bump(c.counters, FD_C_joined, 1)
         return
-    if not question.flags & FD_Q_ALONE and answer_stored(c, worker, question, qname, ticket):
+    zone = zone_find(c.config, question.group, qname, question.qname_len, question.qtype)
+    if zone == FD_NO_ZONE or fd_zone(c.config, zone).flags & FD_ZONE_REFUSED:
+        # Workers refuse these by themselves; one that is a configuration behind us may ask.
+        judge_none(question, qname, REFUSED, c.now_ms, c.entry)
+        deliver_stored(c, worker, ticket, c.entry)
+        return
+    if not question.flags & FD_Q_ALONE and answer_stored(c, worker, question, qname, ticket, zone):
         bump(c.counters, FD_C_found_stored, 1)
         return
     index = inflight_add(c, question, qname)
@@ -199,7 +233,20 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     flight_join(c, index, worker, ticket)
     flight = &c.flights[index]
     flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
-    upstream = upstream_first(c)
+    flight.zone = <uint16_t>zone
+    flight.block = fd_block(c.config, fd_zone(c.config, zone).block)
+    go_on(c, index)
+
+
+cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
+    # The steps of its block, as far as one that takes the question.
+    cdef flight_t *flight = &c.flights[index]
+    cdef table_rc rc = table_walk(c, flight)
+    cdef uint32_t upstream
+    if rc != TABLE_FORWARD:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        return
+    upstream = upstream_first(c, flight.forward)
     if upstream == NONE:
         fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
         return
@@ -256,11 +303,30 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
     flight.state &= ~<uint8_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
 
 
+cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *source) noexcept nogil:
+    cdef const fd_block_t *block = flight.block
+    cdef const uint8_t *qname = flight_qname(c, flight)
+    cdef uint32_t qname_len = flight.question.qname_len
+    source.block = block
+    source.zone = flight.zone
+    source.plugin = FD_PLUGIN_FORWARD
+    source.marks = 0
+    source.keep = KEEP_POSITIVE | KEEP_NEGATIVE
+    if block.cached.count and not name_listed(c, &block.cached, qname, qname_len):
+        source.keep = KEEP_OUTSIDE
+    if block.disabled[0].count and name_listed(c, &block.disabled[0], qname, qname_len):
+        source.keep &= ~<uint8_t>KEEP_POSITIVE
+    if block.disabled[1].count and name_listed(c, &block.disabled[1], qname, qname_len):
+        source.keep &= ~<uint8_t>KEEP_NEGATIVE
+
+
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
     # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
     # RFC 9520 s3.2.
     cdef flight_t *flight = &c.flights[index]
-    if judge_silence(fd_block(c.config, 0), &flight.question, flight_qname(c, flight), c.now_ms,
+    cdef source_t source
+    source_of(c, flight, &source)
+    if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:
         store_put(c.store, c.entry, c.now_ms)
     deliver_failure(c, index, ede)
@@ -428,19 +494,32 @@ cdef bint another_asked(coordinator_t *c, uint32_t index, uint32_t attempt) noex
     return True
 
 
+cdef const fd_entry_t *better(coordinator_t *c) noexcept nogil:
+    # A failure met an answer that can still be given: those who wait get that, while it is fresh.
+    cdef const fd_entry_t *stored = store_find(c.store, c.entry)
+    if (stored == NULL or c.now_ms + LAST_MS >= stored.stored_ms + <uint64_t>stored.ttl_s * 1000
+            or not still_holds(c, stored, c.entry.zone)):
+        return c.entry
+    return stored
+
+
 cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    cdef judge_rc verdict = judge(fd_block(c.config, 0), &flight.question, flight_qname(c, flight), msg,
-                                  c.response, c.now_ms, c.room, c.entry)
+    cdef const fd_entry_t *entry = c.entry
+    cdef source_t source
+    cdef judge_rc verdict
+    source_of(c, flight, &source)
+    verdict = judge(&source, &flight.question, flight_qname(c, flight), msg, c.response, c.now_ms, c.room,
+                    c.entry)
     if verdict == JUDGE_UNUSABLE:
         bump(c.counters, FD_C_upstream_malformed, 1)
         return
     bump(c.counters, FD_C_upstream_answers, 1)
-    if verdict == JUDGE_STORE:
-        store_put(c.store, c.entry, c.now_ms)    # counts what it does
-    else:
+    if verdict != JUDGE_STORE:
         bump(c.counters, FD_C_not_stored, 1)
-    deliver_answer(c, index, c.entry)
+    elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
+        entry = better(c)
+    deliver_answer(c, index, entry)
     suspect_cleared(c.post, flight.question.key_hash)
     inflight_remove(c, index)
 

@@ -32,12 +32,14 @@ from fastdns._response cimport (
     response_t,
 )
 from fastdns._shm cimport (
+    FD_BLOCK_KEEP_TTL,
     FD_ENTRY_FAILURE,
+    FD_ENTRY_KEEP_TTL,
     FD_ENTRY_NODATA,
     FD_ENTRY_NXDOMAIN,
     FD_ENTRY_POSITIVE,
     FD_ENTRY_QNAME_OFF,
-    FD_PLUGIN_FORWARD,
+    FD_NO_ZONE,
     FD_Q_ALONE,
     fd_block_t,
     fd_entry_records_off,
@@ -51,74 +53,106 @@ cdef enum:
     NO_TTL = 0xffffffff
 
 
-cdef judge_rc judge(const fd_block_t *block, const question_t *question, const uint8_t *qname,
+cdef inline bint uniform(const source_t *source) noexcept nogil:
+    return source.block.uniform_ttl and not source.keep & KEEP_OUTSIDE
+
+
+cdef judge_rc judge(const source_t *source, const question_t *question, const uint8_t *qname,
                     const uint8_t *msg, const response_t *response, uint64_t now_ms,
                     compress_room_t *room, fd_entry_t *entry) noexcept nogil:
     cdef uint32_t ttl_s
-    fill_header(block, question, qname, response, now_ms, entry)
+    fill_header(source, question, qname, response, now_ms, entry)
     if not take_records(msg, response, room, entry):
         return JUDGE_UNUSABLE
-    if block.uniform_ttl:
-        ttl_s = uniform_ttl(block, response)
+    if uniform(source):
+        ttl_s = uniform_ttl(source.block, response)
         write_ttl(entry, ttl_s)
     else:
-        ttl_s = own_ttls(block, response, entry)
+        ttl_s = own_ttls(source, response, entry)
     entry.ttl_s = ttl_s
-    if not keepable(block, question, response) or ttl_s == 0:
+    if not keepable(source, question, response) or ttl_s == 0:
         return JUDGE_HAND_ON
     return JUDGE_STORE
 
 
-cdef judge_rc judge_silence(const fd_block_t *block, const question_t *question, const uint8_t *qname,
-                            uint64_t now_ms, response_t *response, fd_entry_t *entry) noexcept nogil:
+cdef void make_failure(response_t *response, uint16_t rcode, uint8_t qname_len) noexcept nogil:
     memset(response, 0, sizeof(response_t))
     response.kind = RESPONSE_FAILURE
-    response.rcode = response.flags = SERVFAIL
-    response.plain_len = HEADER_LEN + question.qname_len + 4u
-    fill_header(block, question, qname, response, now_ms, entry)
-    entry.ttl_s = failure_ttl(block)
-    if entry.ttl_s == 0 or not keepable(block, question, response):
+    response.rcode = response.flags = rcode
+    response.plain_len = HEADER_LEN + qname_len + 4u
+
+
+cdef judge_rc judge_silence(const source_t *source, const question_t *question, const uint8_t *qname,
+                            uint64_t now_ms, response_t *response, fd_entry_t *entry) noexcept nogil:
+    make_failure(response, SERVFAIL, question.qname_len)
+    fill_header(source, question, qname, response, now_ms, entry)
+    entry.ttl_s = failure_ttl(source.block)
+    if entry.ttl_s == 0 or not keepable(source, question, response):
         return JUDGE_HAND_ON
     return JUDGE_STORE
 
 
-cdef bint keepable(const fd_block_t *block, const question_t *question,
+cdef void judge_none(const question_t *question, const uint8_t *qname, uint16_t rcode, uint64_t now_ms,
+                     fd_entry_t *entry) noexcept nogil:
+    fill_question(question, qname, now_ms, entry)
+    entry.zone = FD_NO_ZONE
+    entry.kind = FD_ENTRY_FAILURE
+    entry.msg_flags = rcode & FLAG_RCODE
+    entry.plain_len = HEADER_LEN + question.qname_len + 4u
+
+
+cdef bint keepable(const source_t *source, const question_t *question,
                    const response_t *response) noexcept nogil:
-    if not block.caching or question.flags & FD_Q_ALONE or response.flags & FLAG_TC:
+    if not source.block.caching or source.keep & KEEP_OUTSIDE or question.flags & FD_Q_ALONE:
         return False
-    if META_TYPES <= question.qtype < TYPE_ANY:
+    if response.flags & FLAG_TC or META_TYPES <= question.qtype < TYPE_ANY:
         return False
     if response.kind == RESPONSE_NXDOMAIN or response.kind == RESPONSE_NODATA:
-        return response.has_soa      # RFC 2308 s5: without one there is no word on for how long
-    if response.kind == RESPONSE_REFERRAL or response.kind == RESPONSE_EMPTY:
-        return block.uniform_ttl
+        # RFC 2308 s5: without an SOA there is no word on for how long.
+        return response.has_soa and source.keep & KEEP_NEGATIVE != 0
     if response.kind == RESPONSE_FAILURE:
-        return response.rcode == SERVFAIL or response.rcode == NOTIMP
-    return True
+        return source.keep & KEEP_NEGATIVE != 0 and (response.rcode == SERVFAIL or response.rcode == NOTIMP)
+    if response.kind == RESPONSE_REFERRAL or response.kind == RESPONSE_EMPTY:
+        return source.keep & KEEP_POSITIVE != 0 and source.block.uniform_ttl
+    return source.keep & KEEP_POSITIVE != 0
 
 
-cdef void fill_header(const fd_block_t *block, const question_t *question, const uint8_t *qname,
-                      const response_t *response, uint64_t now_ms, fd_entry_t *entry) noexcept nogil:
-    memset(entry, 0, sizeof(fd_entry_t))
+cdef void fill_question(const question_t *question, const uint8_t *qname, uint64_t now_ms,
+                        fd_entry_t *entry) noexcept nogil:
+    # The key and the question's name, of an answer without records so far. Padding is zeroed with
+    # the places that hold it, so that equal answers are equal octets.
+    memset(entry, 0, fd_entry_records_off(question.qname_len, 0))
     entry.key_hash = question.key_hash
     entry.stored_ms = now_ms
-    entry.fingerprint = block.fingerprint
     entry.group = question.group
     entry.variant = question.variant
     entry.key_flags = question.key_flags
     entry.qtype = question.qtype
     entry.qclass = question.qclass
-    entry.zone = block.number
-    entry.plugin = FD_PLUGIN_FORWARD
+    entry.qname_len = question.qname_len
+    memcpy(<uint8_t *>entry + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
+
+
+cdef void fill_header(const source_t *source, const question_t *question, const uint8_t *qname,
+                      const response_t *response, uint64_t now_ms, fd_entry_t *entry) noexcept nogil:
+    fill_question(question, qname, now_ms, entry)
+    memset(<uint8_t *>entry + FD_ENTRY_QNAME_OFF + question.qname_len, 0,
+           fd_entry_records_off(question.qname_len, <uint16_t>response.ttl_count)
+           - FD_ENTRY_QNAME_OFF - question.qname_len)
+    entry.fingerprint = source.block.fingerprint
+    entry.zone = source.zone
+    entry.plugin = source.plugin
+    entry.marks = source.marks
+    if source.block.flags & FD_BLOCK_KEEP_TTL:
+        entry.marks |= FD_ENTRY_KEEP_TTL
     entry.msg_flags = response.flags & (FLAG_AA | FLAG_TC | FLAG_RA | FLAG_AD | FLAG_RCODE)
-    if block.uniform_ttl and (response.rcode == NOERROR or response.rcode == NXDOMAIN):
+    if uniform(source) and (response.rcode == NOERROR or response.rcode == NXDOMAIN):
         entry.msg_flags |= FLAG_AA
     entry.ancount = response.ancount
     entry.nscount = response.nscount
     entry.arcount = response.arcount
     entry.ttl_count = <uint16_t>response.ttl_count
     entry.plain_len = <uint16_t>min(response.plain_len, <uint32_t>MESSAGE_MAX)
-    entry.qname_len = question.qname_len
     entry.ext_rcode = <uint8_t>(response.rcode >> 4)
     if response.kind == RESPONSE_NXDOMAIN:
         entry.kind = FD_ENTRY_NXDOMAIN
@@ -129,11 +163,7 @@ cdef void fill_header(const fd_block_t *block, const question_t *question, const
     else:
         entry.kind = FD_ENTRY_POSITIVE
     if entry.kind != FD_ENTRY_FAILURE:
-        entry.stale_s = block.stale_s
-    # Padding is zeroed with the places that hold it, so that equal answers are equal octets.
-    memset(<uint8_t *>entry + FD_ENTRY_QNAME_OFF, 0,
-           fd_entry_records_off(entry.qname_len, entry.ttl_count) - FD_ENTRY_QNAME_OFF)
-    memcpy(<uint8_t *>entry + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
+        entry.stale_s = source.block.stale_s
 
 
 cdef bint take_records(const uint8_t *msg, const response_t *response, compress_room_t *room,
@@ -181,9 +211,12 @@ cdef uint32_t failure_ttl(const fd_block_t *block) noexcept nogil:
     return min(block.failure_s, <uint32_t>FAILURE_TTL_MAX)
 
 
-cdef uint32_t own_ttls(const fd_block_t *block, const response_t *response,
+cdef uint32_t own_ttls(const source_t *source, const response_t *response,
                        fd_entry_t *entry) noexcept nogil:
-    # Each record keeps its TTL within the limits; returns the answer's lifetime, s.
+    # Each record keeps its TTL within the limits; returns the answer's lifetime, s. A name outside
+    # the block's `cache` has no limits.
+    cdef const fd_block_t *block = source.block
+    cdef bint bounded = not source.keep & KEEP_OUTSIDE
     cdef bint negative = response.kind == RESPONSE_NXDOMAIN or response.kind == RESPONSE_NODATA
     cdef uint32_t first_authority = entry.ancount
     cdef uint32_t first_additional = first_authority + entry.nscount
@@ -193,7 +226,9 @@ cdef uint32_t own_ttls(const fd_block_t *block, const response_t *response,
     for i in range(entry.ttl_count):
         at = ttl_at(entry, i)
         ttl = valid_ttl(get_u32(at))
-        if negative and first_authority <= i < first_additional and get_u16(at - 4) == TYPE_SOA:
+        if not bounded:
+            pass
+        elif negative and first_authority <= i < first_additional and get_u16(at - 4) == TYPE_SOA:
             # RFC 2308 s5: the SOA goes out with the TTL that the answer has.
             ttl = clamp(min(ttl, valid_ttl(response.soa_minimum)), block.negative_min_s, block.negative_max_s)
         else:

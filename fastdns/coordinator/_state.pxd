@@ -13,7 +13,17 @@ from fastdns._cache cimport cache_t
 from fastdns._compress cimport compress_room_t
 from fastdns._response cimport response_t
 from fastdns._ring cimport ring_t
-from fastdns._shm cimport fd_config_t, fd_entry_t, fd_post_t, fd_region_t, fd_upstream_t, iovec, mmsghdr
+from fastdns._shm cimport (
+    fd_block_t,
+    fd_config_t,
+    fd_entry_t,
+    fd_forward_t,
+    fd_post_t,
+    fd_region_t,
+    fd_upstream_t,
+    iovec,
+    mmsghdr,
+)
 from fastdns.coordinator._random cimport random_t
 from fastdns.coordinator._store cimport store_t
 from fastdns.coordinator._timers cimport timers_t
@@ -71,7 +81,11 @@ ctypedef struct question_t:      # what is asked; the cache's full key but for t
 ctypedef struct flight_t:        # a question under way
     question_t question
     uint64_t deadline_ms         # the question's, for all its attempts
+    const fd_block_t *block      # of the zone it fell into
+    const fd_forward_t *forward  # the step whose upstreams are asked; NULL: none took it yet
     uint32_t wait_ms             # silence before it is asked again
+    uint16_t zone                # number
+    uint16_t step                # of the block: where its walk goes on
     uint16_t next                # of the same hash, or of the free list
     uint16_t attempts            # newest first
     uint16_t attempt_count

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastdns._shm cimport fd_forward_t
 from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, upstream_t
 
 
@@ -36,27 +37,33 @@ cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogi
     upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
 
 
-cdef uint32_t upstream_first(coordinator_t *c) noexcept nogil:
-    cdef uint32_t i
-    for i in range(c.upstream_count):
-        if c.upstreams[i].silences < SILENCES:
-            return i
-        if c.now_ms >= c.upstreams[i].probe_ms:
-            c.upstreams[i].probe_ms = c.now_ms + PROBE_MS
-            return i
-    return 0 if c.upstream_count else NONE
+cdef uint32_t upstream_first(coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
+    cdef uint32_t number, i
+    for i in range(forward.upstream_count):
+        number = forward.upstreams[i]
+        if c.upstreams[number].silences < SILENCES:
+            return number
+        if c.now_ms >= c.upstreams[number].probe_ms:
+            c.upstreams[number].probe_ms = c.now_ms + PROBE_MS
+            return number
+    return forward.upstreams[0] if forward.upstream_count else <uint32_t>NONE
 
 
 cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
-    cdef uint32_t index = flight.upstream
+    cdef const fd_forward_t *forward = flight.forward
+    cdef uint32_t count = forward.upstream_count
     cdef uint32_t silent = NONE
-    cdef uint32_t _i
-    for _i in range(c.upstream_count):
-        index = index + 1 if index + 1 < c.upstream_count else 0
-        if flight.refused >> index & 1:
+    cdef uint32_t place = 0
+    cdef uint32_t number, _i
+    while place < count and forward.upstreams[place] != flight.upstream:
+        place += 1
+    for _i in range(count):
+        place = place + 1 if place + 1 < count else 0
+        number = forward.upstreams[place]
+        if flight.refused >> number & 1:
             continue
-        if c.upstreams[index].silences < SILENCES:
-            return index
+        if c.upstreams[number].silences < SILENCES:
+            return number
         if silent == NONE:
-            silent = index
+            silent = number
     return silent

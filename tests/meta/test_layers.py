@@ -83,7 +83,8 @@ ORDER: Final[dict[str, list[str]]] = {
     ],
     "coordinator": [
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_state", "_deaths", "_delivery",
-        "_inflight", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop", "_coordinator",
+        "_inflight", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop",
+        "_coordinator",
     ],
     "keeper": ["_children", "_addresses", "_groups", "_loop"],
 }  # fmt: skip
