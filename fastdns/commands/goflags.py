@@ -5,9 +5,9 @@ argparse comes close, but takes the word after a boolean for its value (Go's fla
 ``-p 53``, and flags that stand after other words.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fastdns.errors import UsageError
 
@@ -22,30 +22,24 @@ class HelpWanted(Exception):
     """-h, -help: there is no more to be read."""
 
 
-class Kind(Protocol):
-    """What a flag's value may be."""
-
-    @property
-    def expected(self) -> str:
-        """What may stand there, as a phrase after "expected"."""
-
-    def parse(self, text: str) -> Any:
-        """The value. Raises ValueError; where it has text, that says what is wrong."""
-
-
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A flag by its names, the first of which is the key of its value."""
 
     names: tuple[str, ...]
     value: str  #: what the usage calls it; "" for a boolean
-    kind: Kind
+    parse: Callable[[str], Any]  #: raises UsageError
     default: Any
     help: str
 
-    @property
-    def is_boolean(self) -> bool:
-        return not self.value
+
+def parse_bool(text: str) -> bool:
+    """What Go's strconv.ParseBool takes. Raises UsageError."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    if text in ("0", "f", "F", "false", "FALSE", "False"):
+        return False
+    raise UsageError(f"{quoted(text)}: expected true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +70,18 @@ def parse_flags(flags: Sequence[Flag], words: Sequence[str]) -> Given:
                 raise HelpWanted
             raise FlagError(f"flag provided but not defined: -{printable(name)}{_nearest(name, by_name)}")
         if text is None:
-            if flag.is_boolean:
+            if not flag.value:
                 text = "true"
             elif rest:
                 text = rest.pop(0)
             else:
                 raise FlagError(f"flag needs an argument: -{name}")
-        values[flag.names[0]] = _parse(flag, name, text)
+        try:
+            values[flag.names[0]] = flag.parse(text)
+        except UsageError as error:
+            raise FlagError(
+                f"invalid {'value' if flag.value else 'boolean value'} for -{name}: {error}"
+            ) from None
         named.add(flag.names[0])
     if rest:
         hint = "; a boolean flag takes its value after '=', as in -x=false" if rest[0] in _BOOLEANS else ""
@@ -102,17 +101,6 @@ def _next_flag(rest: list[str]) -> tuple[str, str | None] | None:
     if not name or name.startswith("-"):
         raise FlagError(f"bad flag syntax: {printable(word)}")
     return name, text if equals else None
-
-
-def _parse(flag: Flag, name: str, text: str) -> Any:
-    try:
-        return flag.kind.parse(text)
-    except ValueError as error:
-        why = f"{error}: " if str(error) else ""
-        what = "boolean value" if flag.is_boolean else "value"
-        raise FlagError(
-            f"invalid {what} {quoted(text)} for -{name}: {why}expected {flag.kind.expected}"
-        ) from None
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

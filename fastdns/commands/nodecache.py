@@ -3,21 +3,26 @@
 
 import dataclasses
 import os
-import platform
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastdns import log
 from fastdns._version import __version__
-from fastdns.commands.goflags import Flag, FlagError, Given, HelpWanted, parse_flags, quoted, usage
-from fastdns.commands.serve import start
+from fastdns.commands.goflags import (
+    Flag,
+    FlagError,
+    Given,
+    HelpWanted,
+    parse_bool,
+    parse_flags,
+    quoted,
+    usage,
+)
+from fastdns.commands.serve import parse_port, start
 from fastdns.control.addresses import parse_ip
-from fastdns.control.config.kinds import Bool, Duration, HttpAddress, Int
-from fastdns.control.config.kubedns import read_text
 from fastdns.control.model import NodeOptions, Options
 from fastdns.errors import FastDNSError, UsageError
 
@@ -25,77 +30,80 @@ _DEFAULT_CONF: Final = "/etc/Corefile"
 _STDIN: Final = "stdin"
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Anything, also nothing."""
-
-    expected: str = "a text"
-
-    def parse(self, text: str) -> str:
-        if "\0" in text:
-            raise ValueError
-        return text
+def parse_text(text: str) -> str:
+    """Anything that can be a path, also nothing. Raises UsageError."""
+    if "\0" in text:
+        raise UsageError(f"{quoted(text)}: expected a text")
+    return text
 
 
-@dataclass(frozen=True, slots=True)
-class _Addresses:
-    """IP addresses with commas between them, blanks around them left out."""
-
-    expected: str = "IPv4 or IPv6 addresses with commas between them"
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        found: list[str] = []
-        for word in text.split(","):
-            try:
-                address = parse_ip(word.strip())
-            except UsageError:
-                raise ValueError(f"invalid localip specified - {quoted(word)}") from None
-            if address in found:
-                raise ValueError(f"{address} is given twice")
-            found.append(address)
-        return tuple(found)
+def parse_addresses(text: str) -> tuple[str, ...]:
+    """IP addresses with commas between them, blanks around them left out. Raises UsageError."""
+    found: list[str] = []
+    for word in text.split(","):
+        try:
+            address = parse_ip(word.strip())
+        except UsageError:
+            expected = "expected IPv4 or IPv6 addresses with commas between them"
+            raise UsageError(f"invalid localip specified - {quoted(word)}: {expected}") from None
+        if address in found:
+            raise UsageError(f"{address} is given twice")
+        found.append(address)
+    return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """Seconds. node-cache multiplies a Go duration by 10^9: 60ns are 60 s, and no other unit is of use."""
+def parse_interval(text: str) -> float:
+    """Seconds. Raises UsageError.
 
-    expected: str = "a duration of at least 1s, such as 60s or 1m30s"
+    node-cache multiplies a Go duration by 10^9: 60ns are 60 s, and no other unit is of use.
+    """
+    # What few give is imported for them alone: these pages are the keeper's.
+    from fastdns.control.config.kinds import Duration
 
-    def parse(self, text: str) -> float:
-        digits = text.removesuffix("ns")
-        if digits != text and digits.isascii() and digits.isdigit() and len(digits) <= 9:
-            seconds = float(digits)
-            log.warning(f"-syncinterval {text} is taken as {digits}s, as node-cache does")
-        else:
-            seconds = Duration(bare_seconds=True).parse(text)
-        if seconds < 1:
-            raise ValueError
-        return seconds
+    digits = text.removesuffix("ns")
+    if digits != text and digits.isascii() and digits.isdigit() and len(digits) <= 9:
+        log.warning(f"-syncinterval {text} is taken as {digits}s, as node-cache does")
+        text = digits
+    try:
+        return Duration(low=1.0, bare_seconds=True).parse(text)
+    except ValueError:
+        raise UsageError(
+            f"{quoted(text)}: expected a duration of at least 1s, such as 60s or 1m30s"
+        ) from None
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Where an HTTP server listens. Raises UsageError."""
+    from fastdns.control.config.kinds import HttpAddress
+
+    try:
+        return HttpAddress().parse(text)
+    except ValueError:
+        raise UsageError(f"{quoted(text)}: expected ADDR:PORT or :PORT") from None
 
 
 FLAGS: Final = (
-    Flag(("localip",), "IP[,IP...]", _Addresses(), (), "addresses to answer on, of either family"),
-    Flag(("conf",), "FILE", _Text(), "", "Corefile to load, made of -basecorefile; stdin: read from a pipe"),
-    Flag(("corefile",), "FILE", _Text(), "", "where -conf isn't given: the same (default /etc/Corefile)"),
-    Flag(("basecorefile",), "FILE", _Text(), "/etc/coredns/Corefile.base", "template of the Corefile"),
-    Flag(("kubednscm",), "DIR", _Text(), "", "ConfigMap kube-dns (default /etc/kube-dns where that exists)"),
-    Flag(("upstreamsvc",), "NAME", _Text(), "kube-dns", "service whose address is the cluster DNS upstream"),
-    Flag(("setupinterface",), "", Bool(), True, "put the addresses on an interface of the node"),
-    Flag(("interfacename",), "NAME", _Text(), "nodelocaldns", "that interface"),
-    Flag(("setupiptables",), "", Bool(), True, "write packet filter rules"),
-    Flag(("skipteardown",), "", Bool(), False, "leave interface and rules at the end"),
-    Flag(("syncinterval",), "TIME", _Interval(), 60.0, "how often interface and rules are looked at anyway"),
+    Flag(("localip",), "IP[,IP...]", parse_addresses, (), "addresses to answer on, of either family"),
+    Flag(("conf",), "FILE", parse_text, "", "Corefile, made of -basecorefile; stdin: read from a pipe"),
+    Flag(("corefile",), "FILE", parse_text, "", "where -conf isn't given: the same (default /etc/Corefile)"),
+    Flag(("basecorefile",), "FILE", parse_text, "/etc/coredns/Corefile.base", "template of the Corefile"),
+    Flag(("kubednscm",), "DIR", parse_text, "", "ConfigMap kube-dns (default /etc/kube-dns, if it is there)"),
+    Flag(("upstreamsvc",), "NAME", parse_text, "kube-dns", "service that is the upstream of cluster names"),
+    Flag(("setupinterface",), "", parse_bool, True, "put the addresses on an interface of the node"),
+    Flag(("interfacename",), "NAME", parse_text, "nodelocaldns", "that interface"),
+    Flag(("setupiptables",), "", parse_bool, True, "write packet filter rules"),
+    Flag(("skipteardown",), "", parse_bool, False, "leave interface and rules at the end"),
+    Flag(("syncinterval",), "TIME", parse_interval, 60.0, "how often interface and rules are looked at"),
     Flag(
-        ("metrics-listen-address",), "ADDR:PORT", HttpAddress(), ("0.0.0.0", 9353), "where /metrics is, too"
+        ("metrics-listen-address",), "ADDR:PORT", parse_listen, ("0.0.0.0", 9353), "where /metrics is, too"
     ),
-    Flag(("health-port",), "PORT", Int(1, 65535, "port"), 8080, "port of the plugin health, for the rules"),
-    Flag(("reloadwithsignal",), "", Bool(), False, "load a changed Corefile at once"),
-    Flag(("pidfile",), "FILE", _Text(), "", "file for the PID, there while serving"),
-    Flag(("dns.port", "p"), "PORT", Int(1, 65535, "port"), 53, "port of zones without one"),
-    Flag(("quiet",), "", Bool(), False, "say nothing of zones and version at the start"),
-    Flag(("plugins",), "", Bool(), False, "list the plugins that a Corefile may have, and leave"),
-    Flag(("version",), "", Bool(), False, "show the version, and leave"),
+    Flag(("health-port",), "PORT", parse_port, 8080, "port of the plugin health, for the rules"),
+    Flag(("reloadwithsignal",), "", parse_bool, False, "load a changed Corefile at once"),
+    Flag(("pidfile",), "FILE", parse_text, "", "file for the PID, there while serving"),
+    Flag(("dns.port", "p"), "PORT", parse_port, 53, "port of zones without one"),
+    Flag(("quiet",), "", parse_bool, False, "say nothing of zones and version at the start"),
+    Flag(("plugins",), "", parse_bool, False, "list the plugins that a Corefile may have, and leave"),
+    Flag(("version",), "", parse_bool, False, "show the version, and leave"),
 )  # fmt: skip
 
 
@@ -119,6 +127,8 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return 0
     if given["version"]:
+        import platform
+
         python = f"python {platform.python_version()}"
         print(f"fastdns-{__version__}\n{sys.platform}/{platform.machine()}, {python}")
         return 0
@@ -187,6 +197,8 @@ def _files(given: Given) -> tuple[str, str]:
 
 def _read_stdin() -> str:
     """The Corefile from standard input. Raises UsageError."""
+    from fastdns.control.config.kubedns import read_text
+
     try:
         if stat.S_ISCHR(os.fstat(0).st_mode):
             raise UsageError("-conf stdin: expected a pipe with a Corefile, found a terminal or device")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import orjson
-
 from fastdns.control.addresses import parse_endpoint
 from fastdns.errors import UsageError
 
@@ -100,7 +98,7 @@ def _stub_domains(text: str | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
     value = _json("stubDomains", text)
     if not isinstance(value, dict | None):
         raise ConfigMapError(
-            f"stubDomains: expected a map of domains to lists of servers, found {_shortened(text or '')}"
+            f"stubDomains: expected a map of domains to lists of servers, found {_shortened(repr(text))}"
         )
     found = []
     for domain, servers in sorted((value or {}).items()):
@@ -124,10 +122,12 @@ def _json(key: str, text: str | None) -> object:
     """The JSON value; None for a key that isn't there, and for null."""
     if text is None:
         return None
+    import orjson  # most have no such ConfigMap, and no need of it
+
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ConfigMapError(f"{key}: Invalid JSON {_shortened(text)}: {error}") from None
+        raise ConfigMapError(f"{key}: Invalid JSON {_shortened(repr(text))}: {error}") from None
 
 
 def _servers(where: str, value: object) -> tuple[str, ...]:
@@ -135,9 +135,7 @@ def _servers(where: str, value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise ConfigMapError(
-            f"{where}: expected a list of texts, found {_shortened(orjson.dumps(value).decode())}"
-        )
+        raise ConfigMapError(f"{where}: expected a list of texts, found {_shortened(repr(value))}")
     for word in value:
         try:
             parse_endpoint(word)
@@ -149,7 +147,7 @@ def _servers(where: str, value: object) -> tuple[str, ...]:
 
 
 def _shortened(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "...")
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
 
 
 def _is_domain(text: str) -> bool:
