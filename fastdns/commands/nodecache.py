@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``node-cache``: fastdns in the place of the program of that name, with its flags (corefile.md 6.1)."""
 
-import dataclasses
 import os
 import stat
 import sys
@@ -147,10 +146,9 @@ def _run(arguments: Sequence[str]) -> int:
 
 def plugins() -> list[str]:
     """The directives that a server block may have, by name."""
-    from fastdns.control.config.model import ServerBlock
+    from fastdns.control.config.registry import PLUGINS
 
-    fields = {field.name for field in dataclasses.fields(ServerBlock)}
-    return sorted(fields - {"keys", "where"})
+    return sorted(PLUGINS)
 
 
 def make_options(given: Given) -> Options:
