@@ -117,8 +117,9 @@ def _soa(question: Question, ttl: int) -> dns.rrset.RRset:
 class MockUpstream:
     """What the script's thread and the test share. `questions` only grows."""
 
-    def __init__(self, script: Script, udp: socket.socket, tcp: socket.socket) -> None:
+    def __init__(self, script: Script, udp: socket.socket, tcp: socket.socket, lenient: bool = False) -> None:
         self.script = script
+        self.lenient = lenient
         self.questions: list[Question] = []
         self.errors: list[BaseException] = []
         self.server: tuple[str, int] = udp.getsockname()[:2]
@@ -132,7 +133,9 @@ class MockUpstream:
     def take(self, wire: bytes, peer: tuple[str, int], tcp: bool) -> Sequence[Reply]:
         """Note a question and ask the script. An error in either fails the test when the block ends."""
         try:
-            message = dns.message.from_wire(wire)
+            message = dns.message.from_wire(wire, continue_on_error=self.lenient)
+            if not message.question and self.lenient:
+                return [Reply(wire[:2] + b"\x80\x01" + bytes(8))]
             key = (message.question[0].name, message.question[0].rdtype)
             self._seen[key] = self._seen.get(key, 0) + 1
             question = Question(self._seen[key], message, peer, tcp, time.monotonic())
@@ -192,11 +195,17 @@ async def _send_tcp(writer: asyncio.StreamWriter, reply: Reply) -> None:
 
 
 @contextlib.contextmanager
-def mock_upstream(script: Script, address: str = "127.0.0.1", port: int = 0) -> Iterator[MockUpstream]:
-    """Serve `script` until the end of the block; an error inside the script is raised there."""
+def mock_upstream(
+    script: Script, address: str = "127.0.0.1", port: int = 0, lenient: bool = False
+) -> Iterator[MockUpstream]:
+    """Serve `script` until the end of the block; an error inside the script is raised there.
+
+    `lenient`: mistakes in a question's other sections are passed over, and one that can't be read at all gets
+    FORMERR.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     udp, tcp = _bind(family, address, port)
-    upstream = MockUpstream(script, udp, tcp)
+    upstream = MockUpstream(script, udp, tcp, lenient)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     thread = threading.Thread(

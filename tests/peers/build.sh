@@ -39,7 +39,7 @@ build_node_cache() {
 	rm -rf "$source"
 }
 
-# In the source's folder: a newer CoreDNS. Only node-cache's direct requirements are kept, the rest follows from them; the
+# In the source's folder: a newer CoreDNS, and the plugin that has come in since. Only node-cache's direct requirements are kept, the rest follows from them; the
 # replacements by which Kubernetes' own modules are found get the version of today. Then what has changed since in the
 # functions of Kubernetes that it calls.
 renew_node_cache() {
@@ -55,6 +55,7 @@ renew_node_cache() {
 	sed -i -e 's|k8s.io/apimachinery/pkg/util/clock|k8s.io/utils/clock|' \
 		-e 's/clock\.Clock$/clock.WithTicker/' -e 's/clock clock\.Clock)/clock clock.WithTicker)/' pkg/dns/config/sync_dir.go
 	sed -i 's/validation.IsValidIP(host)/validation.IsValidIP(nil, host)/' pkg/dns/config/config.go
+	sed -i 's|.*coredns/plugin/template"|&\n\t_ "github.com/coredns/coredns/plugin/timeouts"|' cmd/node-cache/main.go
 	sed -i -e '/execer := utilexec.New()/d' -e '/utilexec "k8s.io/d' -e 's/New(execer, /New(/' cmd/node-cache/app/cache_app.go
 }
 
