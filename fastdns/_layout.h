@@ -9,6 +9,7 @@
  *   region   one a worker                       that worker and the coordinator write
  *   log      one a worker, one the coordinator  that process and control write
  *   post     the coordinator's own page(s)      coordinator and keeper write
+ *   ledger   what control counts                control writes
  *   board    the keeper's notes                 keeper writes, control and `fastdns stats` read
  *   config   what control decided, sealed       nobody writes
  * Offsets, never pointers. Times are CLOCK_BOOTTIME in ms unless a name says _s.
@@ -31,6 +32,7 @@
 #define FD_MAGIC_BOARD  0x3142534e44534146ull
 #define FD_MAGIC_CONFIG 0x3147534e44534146ull
 #define FD_MAGIC_LOG    0x314c534e44534146ull
+#define FD_MAGIC_LEDGER 0x3144534e44534146ull
 
 #define FD_LINE 64u               /* octets in a cache line, and the alignment that parts get */
 #define FD_PAGE 4096u

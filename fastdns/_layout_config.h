@@ -235,7 +235,8 @@ typedef struct {
     uint8_t tcp;
     uint8_t edns;                 /* FD_EDNS_* */
     uint8_t qname_len;
-    uint8_t pad[4];
+    uint8_t entry_kind;           /* FD_ENTRY_*: of the entry that was sent; 0: there was none */
+    uint8_t pad[3];
     /* qname, as the client wrote it, qname_len octets */
 } fd_log_query_t;
 _Static_assert(sizeof(fd_log_query_t) % 8 == 0, "SHM_LAYOUT");
@@ -267,6 +268,33 @@ typedef struct {
     /* qname, lower case, then the text */
 } fd_log_error_t;
 _Static_assert(sizeof(fd_log_error_t) == 32, "SHM_LAYOUT");
+
+/* --------------------------------------------------------------------------- ledger ---- */
+
+enum {
+    FD_HEALTH_BUCKETS = 6,        /* 250 us, 2.5 ms, 25 ms, 250 ms, 2.5 s, more */
+    FD_SETUP_ERRORS = 5,          /* iptables, iptables_lock, interface_add, interface_check, configmap */
+};
+
+/* What control counts, kept for its successor: totals must not go back when it dies. */
+typedef struct {
+    uint64_t magic;               /* keeper, once */
+    uint32_t layout_version;
+    uint32_t pad0;
+    uint64_t total_size;
+    uint8_t pad1[FD_LINE - 24];
+    uint64_t health_times[FD_HEALTH_BUCKETS];   /* control, all that follows: its own questions to /health */
+    uint64_t health_us;           /* sum */
+    uint64_t health_failures;
+    uint64_t setup_errors[FD_SETUP_ERRORS];
+    uint64_t reloads;             /* tried, whatever came of it */
+    uint64_t reload_failures;     /* those that the plugin `reload` tried */
+    uint64_t lines_dropped;       /* log lines that nobody read in time */
+    uint64_t scrapes;             /* of /metrics, answered */
+    uint64_t scrapes_failed;
+    uint64_t pad2[6];
+} fd_ledger_t;
+_Static_assert(sizeof(fd_ledger_t) == 4 * FD_LINE, "SHM_LAYOUT");
 
 /* By number; the caller has checked it against the part's count. */
 static inline const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number)

@@ -20,6 +20,7 @@ from fastdns._shm cimport (
     FD_MAGIC_BOARD,
     FD_MAGIC_CACHE,
     FD_MAGIC_CONFIG,
+    FD_MAGIC_LEDGER,
     FD_MAGIC_LOG,
     FD_MAGIC_POST,
     FD_MAGIC_REGION,
@@ -35,6 +36,7 @@ from fastdns._shm cimport (
     fd_client_t,
     fd_config_t,
     fd_entry_t,
+    fd_ledger_t,
     fd_log_t,
     fd_part_t,
     fd_pending_t,
@@ -311,6 +313,17 @@ def create_region(index: int, *, questions: int = 64 * 1024, answers: int = 256 
     region.series.off, region.series.count = parts["series"]
     region.geometry_sum = region_geometry_sum(region)
     region.magic = FD_MAGIC_REGION
+    return fd
+
+
+def create_ledger() -> int:
+    """Control's ledger, all zero. Returns the descriptor."""
+    fd = _allocate("ledger", FD_PAGE)
+    cdef _Mapped mapped = _Mapped(fd)
+    cdef fd_ledger_t *ledger = <fd_ledger_t *>mapped.base
+    ledger.layout_version = FD_LAYOUT_VERSION
+    ledger.total_size = FD_PAGE
+    ledger.magic = FD_MAGIC_LEDGER
     return fd
 
 

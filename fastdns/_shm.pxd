@@ -116,6 +116,7 @@ cdef extern from "_layout.h" nogil:
     const uint64_t FD_MAGIC_BOARD
     const uint64_t FD_MAGIC_CONFIG
     const uint64_t FD_MAGIC_LOG
+    const uint64_t FD_MAGIC_LEDGER
 
     ctypedef struct fd_cache_header_t:
         uint64_t magic
@@ -529,6 +530,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t tcp
         uint8_t edns
         uint8_t qname_len
+        uint8_t entry_kind
 
     ctypedef struct fd_log_error_t:
         fd_record_t record
@@ -542,6 +544,12 @@ cdef extern from "_layout.h" nogil:
         uint8_t kind
         uint8_t tcp
         uint8_t qname_len
+
+    ctypedef struct fd_ledger_t:
+        uint64_t magic
+        uint32_t layout_version
+        uint64_t total_size
+        uint64_t health_times[6]
 
     void *fd_at(const void *segment, uint64_t off) noexcept
     const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number) noexcept

@@ -3,6 +3,7 @@ from typing import TypedDict
 
 COUNTERS: tuple[str, ...]
 COUNTER_HELP: dict[str, str]
+LEDGER: tuple[str, ...]
 
 class InHand(TypedDict):
     hash: int
@@ -44,6 +45,14 @@ class Region(TypedDict):
     clients_max: int
     tcp_connections: int
     tcp_blocks: int
+    questions_used: int
+    questions_max: int
+    answers_used: int
+    answers_max: int
+    wait_hits: list[int]
+    wait_hits_us: int
+    wait_misses: list[int]
+    wait_misses_us: int
     in_hand: InHand
     counters: dict[str, int]
 
@@ -56,8 +65,44 @@ class Post(TypedDict):
     inflight: int
     entries: int
     entry_octets: int
+    swept: int
+    upstream_wait_ms: list[int]
     in_hand: InHand
     counters: dict[str, int]
+
+class Series(TypedDict):
+    requests: list[list[int]]
+    responses: list[list[int]]
+    request_sizes: list[list[int]]
+    request_octets: list[int]
+    response_sizes: list[list[int]]
+    response_octets: list[int]
+    times: list[int]
+    times_us: int
+    do_requests: int
+    cache_hits: list[int]
+    cache_misses: int
+    served_stale: int
+
+class UpstreamSeries(TypedDict):
+    times: list[list[int]]
+    times_us: list[int]
+    health_failures: int
+    reused: list[int]
+    dialed: list[int]
+
+class BlockSeries(TypedDict):
+    entries: list[int]
+    evictions: list[int]
+    prefetches: int
+    drops: int
+    template_matches: int
+    dns64_translated: int
+
+class LogState(TypedDict):
+    octets: int
+    used: int
+    dropped: int
 
 class Cache(TypedDict):
     size: int
@@ -80,5 +125,13 @@ class ConfigFacts(TypedDict):
 def read_board(fd: int) -> Board: ...
 def read_region(fd: int) -> Region: ...
 def read_post(fd: int) -> Post: ...
+def read_series(fd: int) -> dict[int, Series]: ...
+def read_post_series(fd: int) -> tuple[dict[int, UpstreamSeries], dict[int, BlockSeries]]: ...
+def read_log(fd: int) -> LogState: ...
 def read_cache(fd: int) -> Cache: ...
 def read_config(fd: int) -> ConfigFacts: ...
+
+class Ledger:
+    def __init__(self, fd: int) -> None: ...
+    def add(self, name: str, n: int = 1) -> None: ...
+    def read(self) -> dict[str, int]: ...

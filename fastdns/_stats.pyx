@@ -11,30 +11,49 @@ from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastdns._segments cimport config_check, map_segment, post_check, region_check
+from fastdns._segments cimport config_check, log_check, map_segment, post_check, region_check
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_CHILD_NONE,
     FD_CHILD_RUNNING,
     FD_CHILD_STOPPED,
     FD_CHILD_WAITING,
+    FD_FINE_BUCKETS,
     FD_LAYOUT_VERSION,
     FD_MAGIC_BOARD,
     FD_MAGIC_CACHE,
+    FD_MAGIC_LEDGER,
+    FD_MAX_BLOCKS,
+    FD_MAX_UPSTREAMS,
     FD_MAX_WORKERS,
+    FD_PLUGINS,
+    FD_RCODES,
     FD_ROLE_CONTROL,
     FD_ROLE_COORDINATOR,
     FD_ROLE_WORKER,
+    FD_SIZE_BUCKETS,
+    FD_TIME_BUCKETS,
+    FD_TYPES,
+    FD_UPSTREAM_RCODES,
+    fd_acquire32,
+    fd_at,
     fd_block,
+    fd_block_series_t,
     fd_board_t,
     fd_cache_header_t,
     fd_child_t,
     fd_config_t,
     fd_in_hand_t,
+    fd_ledger_t,
     fd_load32,
     fd_load64,
+    fd_log_t,
     fd_post_t,
     fd_region_t,
+    fd_ring_t,
+    fd_series_t,
+    fd_store64,
+    fd_upstream_series_t,
     sockaddr_in,
     sockaddr_in6,
 )
@@ -74,6 +93,16 @@ STATES = {
     FD_CHILD_WAITING: "waiting",
     FD_CHILD_STOPPED: "stopped",
 }
+
+
+# fd_ledger_t's words from health_times on.
+LEDGER = (
+    *(f"health_times_{i}" for i in range(6)),
+    "health_us", "health_failures",
+    "setup_errors_iptables", "setup_errors_iptables_lock", "setup_errors_interface_add",
+    "setup_errors_interface_check", "setup_errors_configmap",
+    "reloads", "reload_failures", "lines_dropped", "scrapes", "scrapes_failed",
+)
 
 
 cdef class _Reader:
@@ -118,6 +147,17 @@ cdef dict child_of(const fd_child_t *child):
     }
 
 
+cdef list words_of(const uint64_t *words, int count):
+    return [fd_load64(&words[i]) for i in range(count)]
+
+
+cdef uint32_t ring_used(const fd_ring_t *ring, uint32_t size):
+    # Octets that wait. Head first: what is taken meanwhile must not make the difference negative.
+    cdef uint32_t head = fd_acquire32(&ring.head)
+    cdef uint32_t used = head - fd_load32(&ring.tail)
+    return used if used <= size else 0
+
+
 def read_board(int fd) -> dict[str, object]:
     """The keeper's notes. Raises SegmentError."""
     cdef _Reader reader = _Reader(fd, "board")
@@ -160,6 +200,14 @@ def read_region(int fd) -> dict[str, object]:
         "clients_max": region.clients.count,
         "tcp_connections": fd_load32(&region.tcp_connections),
         "tcp_blocks": fd_load32(&region.tcp_blocks),
+        "questions_used": ring_used(&region.question_ring, region.questions.count),
+        "questions_max": region.questions.count,
+        "answers_used": ring_used(&region.answer_ring, region.answers.count),
+        "answers_max": region.answers.count,
+        "wait_hits": words_of(region.waits.hits, FD_FINE_BUCKETS),
+        "wait_hits_us": fd_load64(&region.waits.hits_us),
+        "wait_misses": words_of(region.waits.misses, FD_FINE_BUCKETS),
+        "wait_misses_us": fd_load64(&region.waits.misses_us),
         "in_hand": in_hand_of(&region.in_hand),
         "counters": counters_of(region.counters),
     }
@@ -180,8 +228,114 @@ def read_post(int fd) -> dict[str, object]:
         "inflight": fd_load32(&post.inflight_used),
         "entries": fd_load64(&post.entries),
         "entry_octets": fd_load64(&post.entry_octets),
+        "swept": fd_load32(&post.swept),
+        "upstream_wait_ms": [post.upstream_wait_ms[i] for i in range(FD_MAX_UPSTREAMS)],
         "in_hand": in_hand_of(&post.in_hand),
         "counters": counters_of(post.counters),
+    }
+
+
+cdef dict series_of(const fd_series_t *series):
+    return {
+        "requests": [words_of(series.requests[i], FD_TYPES) for i in range(2)],
+        "responses": [words_of(series.responses[i], FD_RCODES) for i in range(FD_PLUGINS)],
+        "request_sizes": [words_of(series.request_sizes[i], FD_SIZE_BUCKETS) for i in range(2)],
+        "request_octets": words_of(series.request_octets, 2),
+        "response_sizes": [words_of(series.response_sizes[i], FD_SIZE_BUCKETS) for i in range(2)],
+        "response_octets": words_of(series.response_octets, 2),
+        "times": words_of(series.times, FD_TIME_BUCKETS),
+        "times_us": fd_load64(&series.times_us),
+        "do_requests": fd_load64(&series.do_requests),
+        "cache_hits": words_of(series.cache_hits, 2),
+        "cache_misses": fd_load64(&series.cache_misses),
+        "served_stale": fd_load64(&series.served_stale),
+    }
+
+
+cdef bint untouched(const void *words, size_t octets):
+    cdef const uint64_t *word = <const uint64_t *>words
+    cdef size_t i
+    for i in range(octets // 8):
+        if fd_load64(&word[i]) != 0:
+            return False
+    return True
+
+
+def read_series(int fd) -> dict[int, dict[str, object]]:
+    """What a worker counted under CoreDNS's labels, by the series' number; without what never moved.
+
+    Raises SegmentError.
+    """
+    cdef _Reader reader = _Reader(fd, "region")
+    cdef const fd_region_t *region = region_check(reader.base, reader.size)
+    cdef const fd_series_t *series
+    cdef uint32_t i
+    if region == NULL:
+        raise SegmentError("region: not a region of this layout")
+    if region.series.off + <uint64_t>region.series.count * sizeof(fd_series_t) > reader.size:
+        raise SegmentError("region: its series lie outside")
+    series = <const fd_series_t *>fd_at(region, region.series.off)
+    return {
+        i: series_of(&series[i])
+        for i in range(region.series.count)
+        if not untouched(&series[i], sizeof(fd_series_t))
+    }
+
+
+cdef dict upstream_series_of(const fd_upstream_series_t *series):
+    return {
+        "times": [words_of(series.times[i], FD_TIME_BUCKETS) for i in range(FD_UPSTREAM_RCODES)],
+        "times_us": words_of(series.times_us, FD_UPSTREAM_RCODES),
+        "health_failures": fd_load64(&series.health_failures),
+        "reused": words_of(series.reused, 2),
+        "dialed": words_of(series.dialed, 2),
+    }
+
+
+cdef dict block_series_of(const fd_block_series_t *series):
+    return {
+        "entries": words_of(series.entries, 2),
+        "evictions": words_of(series.evictions, 2),
+        "prefetches": fd_load64(&series.prefetches),
+        "drops": fd_load64(&series.drops),
+        "template_matches": fd_load64(&series.template_matches),
+        "dns64_translated": fd_load64(&series.dns64_translated),
+    }
+
+
+def read_post_series(int fd) -> tuple[dict[int, dict[str, object]], dict[int, dict[str, object]]]:
+    """What the coordinator counted for each upstream and for each block, by number; without what never moved.
+
+    Raises SegmentError.
+    """
+    cdef _Reader reader = _Reader(fd, "post")
+    cdef const fd_post_t *post = post_check(reader.base, reader.size)
+    if post == NULL:
+        raise SegmentError("post: not a coordinator's segment of this layout")
+    return (
+        {
+            i: upstream_series_of(&post.upstream_series[i])
+            for i in range(FD_MAX_UPSTREAMS)
+            if not untouched(&post.upstream_series[i], sizeof(fd_upstream_series_t))
+        },
+        {
+            i: block_series_of(&post.block_series[i])
+            for i in range(FD_MAX_BLOCKS)
+            if not untouched(&post.block_series[i], sizeof(fd_block_series_t))
+        },
+    )
+
+
+def read_log(int fd) -> dict[str, int]:
+    """The state of a log ring, in octets, and how many records found it full. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "log")
+    cdef const fd_log_t *log = log_check(reader.base, reader.size)
+    if log == NULL:
+        raise SegmentError("log: not a log of this layout")
+    return {
+        "octets": log.octets,
+        "used": ring_used(&log.ring, log.octets),
+        "dropped": fd_load32(&log.ring.marked),
     }
 
 
@@ -233,3 +387,37 @@ def read_config(int fd) -> dict[str, object]:
         "gid": config.drop_gid,
         "fingerprints": [fd_block(config, i).fingerprint for i in range(config.blocks.count)],
     }
+
+
+cdef class Ledger:
+    """What control counts, in memory that outlives it. One process writes at a time."""
+
+    cdef void *base
+    cdef uint64_t size
+    cdef uint64_t *words
+
+    def __cinit__(self, int fd):
+        """fd: stays the caller's. Raises SegmentError."""
+        cdef const fd_ledger_t *ledger
+        self.base = map_segment(fd, True, &self.size)
+        if self.base == NULL:
+            raise SegmentError(f"ledger: mmap failed with errno {errno}")
+        ledger = <const fd_ledger_t *>self.base
+        if self.size < sizeof(fd_ledger_t) or ledger.magic != FD_MAGIC_LEDGER:
+            raise SegmentError("ledger: not a ledger")
+        if ledger.layout_version != FD_LAYOUT_VERSION or ledger.total_size != self.size:
+            raise SegmentError("ledger: of another layout")
+        self.words = <uint64_t *>ledger.health_times
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+    def add(self, str name, uint64_t n=1):
+        """Count ``name``, one of LEDGER, ``n`` times. Raises ValueError for another name."""
+        cdef uint64_t *word = &self.words[<int>LEDGER.index(name)]
+        fd_store64(word, fd_load64(word) + n)
+
+    def read(self):
+        """All of it, by name."""
+        return {name: fd_load64(&self.words[i]) for i, name in enumerate(LEDGER)}

@@ -29,7 +29,7 @@ class Kind(IntEnum):
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
-    STATE = 18  #: 1 once started; descriptors then: config, board, post, regions for reading, logs
+    STATE = 18  #: 1 once started; descriptors then: config, board, post, ledger, regions, logs
 
 
 _WORDS = 12

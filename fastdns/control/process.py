@@ -22,6 +22,7 @@ from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.model import MIB, Config, Limits, Options, Upstream, plain_config
 from fastdns.control.probe import ShareWatch
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
+from fastdns.control.segments import Segments
 from fastdns.control.sockets import is_local, open_listener
 from fastdns.errors import FastDNSError, KeeperError, UsageError
 
@@ -47,13 +48,13 @@ def main(channel: int, options: Options) -> NoReturn:
 
 def serve(link: KeeperLink, options: Options) -> NoReturn:
     """A life of control. Raises ChannelClosedError when the keeper wants it to end, else FastDNSError."""
-    segments = link.state()
-    if not segments:
+    descriptors = link.state()
+    if not descriptors:
         set_up(link, options)
-        segments = link.state()
-    config, _board, _post, *others = segments
-    regions = others[: len(others) // 2]  # then the logs: the coordinator's and one a worker
-    watch = ShareWatch(link, [Endpoint(*one) for one in read_config(config)["listeners"]], regions)
+        descriptors = link.state()
+    segments = Segments.of(descriptors)
+    listeners = [Endpoint(*one) for one in read_config(segments.config)["listeners"]]
+    watch = ShareWatch(link, listeners, segments.regions)
     while True:
         link.pause(watch.check())
 

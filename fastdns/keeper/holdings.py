@@ -40,6 +40,7 @@ class Holdings:
         self.config = -1
         self.board = -1
         self.post = -1
+        self.ledger = -1
         self.cache = -1
         self.cache_reader = -1  #: the same cache, O_RDONLY: what workers get
         self.regions: list[int] = []
@@ -61,6 +62,7 @@ class Holdings:
     def _allocate(self, geometry: Geometry) -> None:
         self.board = _segments.create_board(geometry.workers)
         self.post = _segments.create_post()
+        self.ledger = _segments.create_ledger()
         self.cache = _segments.create_cache(geometry.cache)
         self.cache_reader = _segments.reopen_read_only(self.cache)
         slots = _segments.cache_slots(geometry.cache)
@@ -128,16 +130,15 @@ class Holdings:
         )
 
     def readers(self) -> list[int]:
-        """Config, board, post and regions, opened for reading, and the logs. The caller closes them.
+        """Config, board, post, ledger, regions and logs. The caller closes them.
 
-        Raises OSError.
+        Ledger and logs may be written. Raises OSError.
         """
         opened: list[int] = []
         try:
-            for one in (self.config, self.board, self.post, *self.regions):
-                opened.append(_segments.reopen_read_only(one))  # noqa: PERF401 - kept where the next one fails
-            for one in self.logs:
-                opened.append(os.dup(one))  # noqa: PERF401 - likewise
+            for one in (self.config, self.board, self.post, self.ledger, *self.regions, *self.logs):
+                writable = one == self.ledger or one in self.logs
+                opened.append(os.dup(one) if writable else _segments.reopen_read_only(one))
         except OSError:
             close_all(opened)
             raise
@@ -145,7 +146,7 @@ class Holdings:
 
     def close(self) -> None:
         """Let go of everything: what was asked for can't be had, or its control died before the start."""
-        held = [self.config, self.board, self.post, self.cache, self.cache_reader, *self.regions]
+        held = [self.config, self.board, self.post, self.ledger, self.cache, self.cache_reader, *self.regions]
         held += self.logs + self.wakes
         for one in self.listeners:
             held += one.udp + one.tcp

@@ -57,7 +57,7 @@ def test_requests_that_make_no_sense_are_refused_one_by_one() -> None:
     assert code == 0
     first, last = reports
     assert len(first["refused"]) == 15
-    assert first["held"] == 8  # config, board, post, two regions, three logs
+    assert first["held"] == 9  # config, board, post, ledger, two regions, three logs
     assert last == {"code": 0, "leaked": 0}
     assert sum("a request was refused" in line for line in log) == 15
 
@@ -72,7 +72,7 @@ def test_a_control_that_dies_in_its_set_up_begins_anew() -> None:
 def test_a_control_that_dies_while_the_others_are_forked_comes_back() -> None:
     for _ in range(5):
         reports, code, log = play("died_at_the_start")
-        assert reports == [{"held": 8}]
+        assert reports == [{"held": 9}]
         assert code == 0
         assert any("left with code 1" in line for line in log)
 
