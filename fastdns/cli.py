@@ -13,6 +13,7 @@ from fastdns.errors import FastDNSError
 #: Name -> what it does. fastdns/commands/NAME.py has main(arguments: list[str]) -> int.
 COMMANDS = {
     "serve": "run the DNS cache",
+    "check": "say what a Corefile will do, or what is wrong with it",
     "query": "ask a server one question and show its answer",
     "stats": "show the figures of a running server",
     "demo": "a show that needs nothing: an example upstream, the server, a short load",

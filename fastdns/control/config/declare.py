@@ -35,6 +35,9 @@ class Kind(Protocol):
     def known(self) -> Iterable[str]:
         """Words that it knows by name, to find the nearest of a word that it doesn't."""
 
+    def show(self, value: Any) -> str:
+        """A value as the file would have it."""
+
     def parse(self, text: str) -> Any:
         """The value. Raises ValueError; where it has text, that says what is wrong."""
 
@@ -93,6 +96,22 @@ class Declaration:
     @property
     def required(self) -> bool:
         return self.default is dataclasses.MISSING
+
+
+def show(kind: Kind | Several | type[Any] | None, value: Any) -> str:
+    """The words after an option for a value; nothing for an option without words."""
+    if kind is None:
+        return ""
+    if isinstance(kind, Several):
+        return " ".join(kind.kind.show(one) for one in value)
+    if not isinstance(kind, type):
+        return kind.show(value)
+    parts = []
+    for row in declarations(kind):
+        one = getattr(value, row.field)
+        if one is not None and not isinstance(row.how, Option):
+            parts.append(show(Several(row.how.kind) if isinstance(row.how, Rest) else row.how.kind, one))
+    return " ".join(part for part in parts if part)
 
 
 _known: dict[Any, tuple[Declaration, ...]] = {}

@@ -6,20 +6,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastdns.control.addresses import Endpoint, parse_endpoint
 from fastdns.control.config import gotemplate, names
-from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES
+from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES, name_of
 from fastdns.errors import UsageError
 
 _INT_DIGITS_MAX: Final = 18  #: more can't be meant, and Python takes its time over long ones
 
 
-class _Kind:
+class BaseKind:
     """What the kinds share."""
 
     __slots__ = ()
+
+    def show(self, value: Any) -> str:
+        """A value as the file would have it."""
+        return str(value)
 
     @property
     def known(self) -> Iterable[str]:
@@ -28,7 +32,7 @@ class _Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Int(_Kind):
+class Int(BaseKind):
     """A plain decimal number."""
 
     low: int = 0
@@ -51,7 +55,7 @@ class Int(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Fraction(_Kind):
+class Fraction(BaseKind):
     """A decimal number from 0 to 1."""
 
     expected: str = "a number from 0 to 1"
@@ -70,7 +74,7 @@ _DURATION_MAX: Final = 2**63 / 1e9  #: s; a Go duration is 64 bits of nanosecond
 
 
 @dataclass(frozen=True, slots=True)
-class Duration(_Kind):
+class Duration(BaseKind):
     """A Go duration (``30s``, ``1h30m``), in seconds."""
 
     low: float = 0.0
@@ -86,6 +90,10 @@ class Duration(_Kind):
         else:
             limits = ""
         return f"a duration{limits} such as 30s, 500ms or 1h30m"
+
+    def show(self, value: float) -> str:
+        """As people write it."""
+        return duration_text(value)
 
     def parse(self, text: str) -> float:
         value = self._seconds(text)
@@ -123,7 +131,7 @@ def duration_text(seconds: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(_Kind):
+class Choice(BaseKind):
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -146,10 +154,14 @@ class Choice(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Bool(_Kind):
+class Bool(BaseKind):
     """What Go's strconv.ParseBool takes."""
 
     expected: str = "true or false"
+
+    def show(self, value: bool) -> str:
+        """In lower case."""
+        return str(value).lower()
 
     def parse(self, text: str) -> bool:
         if text in ("1", "t", "T", "true", "TRUE", "True"):
@@ -160,7 +172,7 @@ class Bool(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Text(_Kind):
+class Text(BaseKind):
     """Any word that isn't empty."""
 
     expected: str = "a word"
@@ -172,7 +184,7 @@ class Text(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Name(_Kind):
+class Name(BaseKind):
     """A domain name, made absolute and lower-case."""
 
     expected: str = "a domain name"
@@ -182,7 +194,7 @@ class Name(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Zones(_Kind):
+class Zones(BaseKind):
     """A domain name, or a network as its reverse zones; the value is a tuple."""
 
     expected: str = "a domain name, or a network such as 10.0.0.0/8"
@@ -192,7 +204,7 @@ class Zones(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Zone(_Kind):
+class Zone(BaseKind):
     """A domain name, or a network as the first of its reverse zones."""
 
     expected: str = "a domain name, or a network such as 10.0.0.0/8"
@@ -202,7 +214,7 @@ class Zone(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Percent(_Kind):
+class Percent(BaseKind):
     """A share with its sign: ``10%``."""
 
     low: int
@@ -211,6 +223,10 @@ class Percent(_Kind):
     @property
     def expected(self) -> str:
         return f"a percentage from {self.low}% to {self.high}%"
+
+    def show(self, value: int) -> str:
+        """With its sign."""
+        return f"{value}%"
 
     def parse(self, text: str) -> int:
         if not text.endswith("%"):
@@ -223,7 +239,7 @@ _SIZE_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
-class Size(_Kind):
+class Size(BaseKind):
     """Octets, with K, M or G for powers of 1024."""
 
     low: int = 0
@@ -232,6 +248,11 @@ class Size(_Kind):
     def expected(self) -> str:
         least = f", of {self.low // 2**20}M at least" if self.low else ""
         return f"a size such as 16M, 64MiB or 1G{least}"
+
+    def show(self, value: int) -> str:
+        """With the largest unit that fits."""
+        unit = next((unit for unit in "GMK" if value and value % _SIZE_UNITS[unit] == 0), "")
+        return f"{value // _SIZE_UNITS[unit]}{unit}"
 
     def parse(self, text: str) -> int:
         match = _SIZE.fullmatch(text)
@@ -244,7 +265,7 @@ class Size(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Rcode(_Kind):
+class Rcode(BaseKind):
     """A response code by name, in numbers where ``numeric`` allows it."""
 
     numeric: bool = False
@@ -264,6 +285,10 @@ class Rcode(_Kind):
         """The names."""
         return RCODES
 
+    def show(self, value: int) -> str:
+        """Its name."""
+        return name_of(RCODES, value)
+
     def parse(self, text: str) -> int:
         value = RCODES.get(text.upper())
         if value is None and self.numeric:
@@ -274,7 +299,7 @@ class Rcode(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class QType(_Kind):
+class QType(BaseKind):
     """A query type by name."""
 
     expected: str = "a query type such as AAAA"
@@ -284,6 +309,10 @@ class QType(_Kind):
         """The names."""
         return QTYPES
 
+    def show(self, value: int) -> str:
+        """Its name."""
+        return name_of(QTYPES, value)
+
     def parse(self, text: str) -> int:
         if text not in QTYPES:
             raise ValueError
@@ -291,7 +320,7 @@ class QType(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class QClass(_Kind):
+class QClass(BaseKind):
     """A class by name."""
 
     expected: str = "IN, CH, HS, CS, NONE or ANY"
@@ -301,6 +330,10 @@ class QClass(_Kind):
         """The names."""
         return QCLASSES
 
+    def show(self, value: int) -> str:
+        """Its name."""
+        return name_of(QCLASSES, value)
+
     def parse(self, text: str) -> int:
         if text not in QCLASSES:
             raise ValueError
@@ -308,7 +341,7 @@ class QClass(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Network(_Kind):
+class Network(BaseKind):
     """An address with a prefix length, in canonical text."""
 
     expected: str = "a network such as 10.0.0.0/8 or 2001:db8::/32"
@@ -323,7 +356,7 @@ class Network(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix64(_Kind):
+class Prefix64(BaseKind):
     """A prefix for DNS64, RFC 6052 section 2.2."""
 
     expected: str = "an IPv6 prefix with a length of 32, 40, 48, 56, 64 or 96"
@@ -336,7 +369,7 @@ class Prefix64(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Address(_Kind):
+class Address(BaseKind):
     """An IP address, in canonical text."""
 
     expected: str = "an IP address"
@@ -349,7 +382,7 @@ class Address(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointKind(_Kind):
+class EndpointKind(BaseKind):
     """``ADDR``, ``ADDR:PORT`` or ``[IPV6]:PORT``."""
 
     expected: str = "an IP address, ADDR:PORT, or [IPV6]:PORT"
@@ -362,10 +395,15 @@ class EndpointKind(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAddress(_Kind):
+class HttpAddress(BaseKind):
     """Where an HTTP server listens: ``:8080``, ``localhost:9153``; the value is (host, port)."""
 
     expected: str = "ADDR:PORT or :PORT"
+
+    def show(self, value: tuple[str, int]) -> str:
+        """``ADDR:PORT``."""
+        host, port = value
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def parse(self, text: str) -> tuple[str, int]:
         host, colon, port = text.rpartition(":")
@@ -381,7 +419,7 @@ class HttpAddress(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class File(_Kind):
+class File(BaseKind):
     """A path."""
 
     expected: str = "a file"
@@ -411,7 +449,7 @@ def group_count(regex: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Regex(_Kind):
+class Regex(BaseKind):
     """A regular expression of Go's syntax, which is RE2's."""
 
     expected: str = "a regular expression (RE2 syntax)"
@@ -434,7 +472,7 @@ class Regex(_Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class Template(_Kind):
+class Template(BaseKind):
     """A Go template of a record."""
 
     expected: str = "a record, with {{ }} of Go templates"

@@ -109,7 +109,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The `fastdns` block: what node-cache has no words for. It stands beside the server blocks."""
+    """What node-cache has no words for. The block `fastdns { ... }` stands beside the server blocks; a zone
+    of that name is written `fastdns.`.
+    """
 
     workers: Annotated[
         int, Option("workers", k.Int(1, 16), "processes that answer; 0 (not said): 2, or 1 on one core")
@@ -139,6 +141,7 @@ class Settings:
             "cluster_zones",
             Several(k.Zones(), least=0),
             "zones of the cluster; not said: what is forwarded to the cluster DNS, but `.`",
+            later=True,
         ),
     ] = None
 

@@ -24,3 +24,8 @@ QTYPES: Final = {
     "MAILB": 253, "MAILA": 254, "ANY": 255, "URI": 256, "CAA": 257, "AVC": 258, "AMTRELAY": 260,
     "RESINFO": 261, "TA": 32768, "DLV": 32769,
 }  # fmt: skip
+
+
+def name_of(table: dict[str, int], value: int) -> str:
+    """The first name of a number, or its digits."""
+    return next((name for name, number in table.items() if number == value), str(value))

@@ -173,7 +173,8 @@ class Log(Plugin):
     """A line for each query. The first line whose names cover the query counts."""
 
     words: Annotated[
-        tuple[str, ...], Rest("NAMES FORMAT", k.Text(), "names, and a format with {placeholders}")
+        tuple[str, ...],
+        Rest("[NAMES...] [FORMAT]", k.Text(), "names at or below these; a format, with {placeholders}"),
     ] = ()
     zones: tuple[str, ...] = ()  #: names at or below these; the root where none is said
     format: str = ""  #: with the placeholders as they stand
@@ -208,7 +209,7 @@ class Prometheus(Plugin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pprof(Plugin):
-    """Accepted; nothing listens, since there is no Go runtime to look into (docs/differences.md)."""
+    """Profiles of the Go runtime."""
 
     address: Annotated[tuple[str, int], Arg("ADDR", k.HttpAddress(), "not used")] = ("localhost", 6053)
     block: Annotated[
@@ -232,12 +233,12 @@ class Reload(Plugin):
     """Reads the Corefile again when it has changed. One setting for the process, the last block's."""
 
     interval_s: Annotated[float, Arg("INTERVAL", k.Duration(2), "time between looks")] = 30.0
-    jitter_s: Annotated[float, Arg("JITTER", k.Duration(0), "spread of it; at most half of it")] = 15.0
+    jitter_s: Annotated[float, Arg("JITTER", k.Duration(0), "spread of it, half of it at most")] = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite(Plugin):
-    """Changes the question, or something of the reply. Rules run in the file's order; see the table below."""
+    """Changes the question, or something of the reply. Rules run in the file's order."""
 
     stop: bool = True  #: False: the rules after it are tried too
     rule: Rule
@@ -253,7 +254,7 @@ class ExtendedError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template(Plugin):
-    """Makes answers from Go templates (the subset in docs/differences.md)."""
+    """Makes answers from Go templates."""
 
     qclass: Annotated[int, Arg("CLASS", k.QClass(), "which class; ANY: all")]
     qtype: Annotated[int, Arg("TYPE", k.QType(), "which type; ANY: all")]

@@ -18,7 +18,8 @@ class AnswerRule:
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """``name [MATCH] FROM TO ...``: another name is asked."""
+    """``name [MATCH] FROM TO [answer auto] [answer name|value RE TO]...``: another name is asked; names in the
+    reply are put back, or changed."""
 
     match: str  #: of NAME_MATCHES
     from_: str  #: exact, suffix: a name; regex: RE2, which sees the dot at the end
@@ -74,7 +75,7 @@ class CnameRule:
 
 @dataclass(frozen=True, slots=True)
 class EdnsLocalRule:
-    """``edns0 local ACTION CODE DATA``: an option of the query that goes upstream."""
+    """``edns0 local ACTION CODE [DATA] [revert]``: an option of the query that goes upstream."""
 
     action: str  #: set, append, replace, unset
     code: int
@@ -85,7 +86,7 @@ class EdnsLocalRule:
 
 @dataclass(frozen=True, slots=True)
 class EdnsNsidRule:
-    """``edns0 nsid ACTION``."""
+    """``edns0 nsid ACTION [revert]``: the server's identifier is asked for (RFC 5001)."""
 
     action: str
     revert: bool = False
@@ -93,7 +94,7 @@ class EdnsNsidRule:
 
 @dataclass(frozen=True, slots=True)
 class EdnsSubnetRule:
-    """``edns0 subnet ACTION V4LEN V6LEN``: the client's network goes upstream (RFC 7871)."""
+    """``edns0 subnet ACTION [V4LEN V6LEN] [revert]``: the client's network goes upstream (RFC 7871)."""
 
     action: str
     v4_len: int = 0

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from fastdns.control.config import names
 from fastdns.control.config.declare import Kind
-from fastdns.control.config.kinds import Choice, Int, QClass, QType, Rcode, Regex, group_count
+from fastdns.control.config.kinds import BaseKind, Choice, Int, QClass, QType, Rcode, Regex, group_count
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
 from fastdns.control.config.reader import Given, Reader
@@ -236,11 +236,11 @@ class QClassAnyCase(QClass):
         return QClass.parse(self, text.upper())
 
 
-class EdnsCode:
+class EdnsCode(BaseKind):
     """The number of an EDNS option."""
 
+    __slots__ = ()
     expected: Final = "the code of an option, 0 to 65535 or with 0x"
-    known: Final = ()
 
     def parse(self, text: str) -> int:
         if not re.fullmatch(r"0[xX][0-9A-Fa-f]{1,4}|[0-9]{1,5}", text, re.ASCII):
