@@ -86,6 +86,9 @@ def test_rke2s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["forward x.y 10.0.0.1 tls://9.9.9.9%q {", "except z.x.y", "}"], [
             "forward: names at or below x.y., but not z.x.y.: asked of 10.0.0.1:53 or tls://9.9.9.9%q",
         ]),
+        (["forward 10.0.0.0/23 10.0.0.1"], [
+            "forward: names at or below 0.0.10.in-addr.arpa. and 1.0.10.in-addr.arpa.: asked of 10.0.0.1:53",
+        ]),
         (["hosts /h x y {", "10.0.0.1 h", "fallthrough x", "ttl 9", "}"], [
             "hosts: A, AAAA and PTR of names at or below x. and y., TTL 9 s",
             "hosts: from /h, looked at every 5s, and 1 line here",

@@ -176,7 +176,8 @@ def test_forward(tmp_path: Path) -> None:
     ]
     assert found.to[4].file == resolv
     assert fields(found) | {"to": ()} == {
-        "zone": "example.org.", "to": (), "except_": ("a.b.", "c.", "d."), "force_tcp": True,
+        "zone": "example.org.", "zones": ("example.org.",), "to": (),
+        "except_": ("a.b.", "c.", "d."), "force_tcp": True,
         "prefer_udp": True, "expire_s": 5.0, "max_fails": 0, "max_connect_attempts": 3,
         "tls": model.Tls(files=(Path("/cert"), Path("/key"), Path("/ca"))), "tls_servername": "",
         "policy": "sequential", "max_concurrent": 100, "next_": (2, 3, 5), "failover": (1,),
@@ -193,10 +194,17 @@ def test_forward_defaults() -> None:
     found = fields(block("forward . 10.0.0.1").forward[0])
     assert found.pop("to")[0].endpoints == (Endpoint("10.0.0.1", 53),)
     assert found == {
-        row.name: row.default if row.name != "zone" else "."
+        row.name: row.default if row.name != "zones" else (".",)
         for row in dataclasses.fields(model.Forward)
         if row.name not in ("where", "to", "to_words")
     }
+
+
+def test_forward_of_a_network_is_for_all_its_zones() -> None:
+    found = block("forward 10.0.2.0/23 10.0.0.1", "forward . 10.0.0.2").forward
+    assert [(one.zone, one.to[0].text) for one in found] == [
+        ("2.0.10.in-addr.arpa.", "10.0.0.1"), ("3.0.10.in-addr.arpa.", "10.0.0.1"), (".", "10.0.0.2")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def not_acted_on(corefile: Corefile) -> list[Note]:
         for name in PLUGINS:
             for plugin in plugins_of(block, name):
                 notes += [Note(plugin.where, f"plugin {name}: {text}") for text in _later(plugin)]
-    return notes
+    return list(dict.fromkeys(notes))  # a line may stand for several plugins
 
 
 def left_out(corefile: Corefile) -> list[Note]:

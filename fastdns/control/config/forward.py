@@ -46,11 +46,12 @@ class HealthCheck:
 class Forward(Plugin):
     """Asks other servers. May stand more than once: names that a line doesn't take go to the next one."""
 
-    zone: Annotated[str, Arg("FROM", k.Zone(), "names at or below this are forwarded")]
+    zones: Annotated[tuple[str, ...], Arg("FROM", k.Zones(), "names at or below this are forwarded")]
     to_words: Annotated[
         tuple[str, ...],
         Rest("TO", k.Text("an upstream"), "IP[:PORT], tls://IP[:PORT][%NAME], or a resolv.conf", least=1),
     ]  # fmt: skip
+    zone: str = "."  #: one of `zones`: a network that is several zones makes as many of this
     to: tuple[To, ...] = ()  #: what the words stand for
     except_: Annotated[
         tuple[str, ...],

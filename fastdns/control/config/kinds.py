@@ -204,16 +204,6 @@ class Zones(BaseKind):
 
 
 @dataclass(frozen=True, slots=True)
-class Zone(BaseKind):
-    """A domain name, or a network as the first of its reverse zones."""
-
-    expected: str = "a domain name, or a network such as 10.0.0.0/8"
-
-    def parse(self, text: str) -> str:
-        return names.zones(text)[0]
-
-
-@dataclass(frozen=True, slots=True)
 class Percent(BaseKind):
     """A share with its sign: ``10%``."""
 

@@ -117,7 +117,8 @@ class _Builder:
         if spec.repeated:
             plugins.setdefault(name.text, ())
             if plugin is not None:
-                plugins[name.text] = (*plugins[name.text], plugin)
+                found = (plugin,) if spec.split is None else spec.split(plugin)
+                plugins[name.text] = (*plugins[name.text], *found)
         elif name.text not in plugins:
             plugins[name.text] = plugin
         elif name.text == "bind":

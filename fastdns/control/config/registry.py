@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastdns.control.config import model, special
 from fastdns.control.config.addressing import bind
@@ -11,7 +11,7 @@ from fastdns.control.config.declare import Plugin
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.reader import Given
 from fastdns.control.config.rules import rewrite
-from fastdns.control.config.upstreams import forward
+from fastdns.control.config.upstreams import each_zone, forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Spec:
     repeated: bool = False  #: may stand more than once in a block; the field is a tuple
     finish: Callable[[Given], None] | None = None
     other_line: Callable[[Given, Sequence[Token]], bool] | None = None
+    split: Callable[[Any], tuple[Plugin, ...]] | None = None  #: of one line, where it stands for several
     raw: bool = False  #: `finish` reads all words itself
     ignored: str = ""  #: what is not done with it, for good
 
@@ -55,7 +56,7 @@ PLUGINS: Final[dict[str, Spec]] = {
     ),
     "hosts": Spec(model.Hosts, finish=special.hosts, other_line=special.hosts_line),
     "loop": Spec(model.Loop),
-    "forward": Spec(model.Forward, repeated=True, finish=forward),
+    "forward": Spec(model.Forward, repeated=True, finish=forward, split=each_zone),
     "whoami": Spec(model.Whoami),
 }
 

@@ -18,8 +18,8 @@ class AnswerRule:
 
 @dataclass(frozen=True, slots=True)
 class NameRule:
-    """``name [MATCH] FROM TO [answer auto] [answer name|value RE TO]...``: another name is asked; names in the
-    reply are put back, or changed."""
+    """``name [MATCH] FROM TO [answer auto] [answer name|value RE TO]...``: another name is asked; names in
+    the reply are put back, or changed."""
 
     match: str  #: of NAME_MATCHES
     from_: str  #: exact, suffix: a name; regex: RE2, which sees the dot at the end

@@ -238,7 +238,9 @@ def loop(_plugin: model.Loop, block: ServerBlock) -> Iterator[str]:
 
 
 def forward(plugin: model.Forward, _: ServerBlock) -> Iterator[str]:
-    """What is asked of whom."""
+    """What is asked of whom; one sentence for all zones of a line."""
+    if plugin.zone != plugin.zones[0]:
+        return
     servers: list[str] = []
     for to in plugin.to:
         if to.file is not None:
@@ -247,7 +249,7 @@ def forward(plugin: model.Forward, _: ServerBlock) -> Iterator[str]:
             servers.append(to.text if to.scheme != "dns" or to.host else str(to.endpoints[0]))
     how = " over TCP" if plugin.force_tcp else ""
     but = f", but not {_list(plugin.except_)}" if plugin.except_ else ""
-    which = "what is left" if plugin.zone == "." else names_below((plugin.zone,))
+    which = "what is left" if plugin.zone == "." else names_below(plugin.zones)
     yield f"{which}{but}: asked of {_list(servers, 'or')}{how}"
 
 

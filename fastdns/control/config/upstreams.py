@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fastdns.control.addresses import parse_endpoint
-from fastdns.control.config.forward import HealthCheck, To
+from fastdns.control.config.forward import Forward, HealthCheck, To
 from fastdns.control.config.kinds import Name
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
@@ -45,6 +45,11 @@ def forward(given: Given) -> None:
     if check is not None:
         lines = [line for line in given.directive.body if line[0].text == "health_check"]
         values["health_check"] = _health_check(check.interval_s, lines[-1][2:], reader)
+
+
+def each_zone(plugin: Forward) -> tuple[Forward, ...]:
+    """A line for each zone of the base name."""
+    return tuple(replace(plugin, zone=zone) for zone in plugin.zones)
 
 
 def _health_check(interval_s: float, words: Sequence[Token], reader: Reader) -> HealthCheck:
