@@ -24,7 +24,7 @@ class Kind(IntEnum):
     PROGRAM = 6  #: number of a listener, 0 or 1: whether its program is to be used
     BEAT = 7  #: control's heartbeat
     ADDRESS = 10  #: Address's numbers; it is on the node when the answer is OK, and is renewed from then on
-    FORGET = 11  #: Address's numbers; the address is not on the node when the answer is OK
+    FORGET = 11  #: Address's numbers, and 1 to leave it on the node; it is renewed no more
     EXIT_AFTER = 12  #: ms without a worker that moves, then the server leaves; 0: it stays
     # keeper to control
     OK = 16

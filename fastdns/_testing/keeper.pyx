@@ -107,8 +107,8 @@ cdef class Addresses:
     def keep(self, int family, uint32_t interface, bytes octets, uint32_t lifetime_s, uint64_t now_ms):
         return address_keep(&self.addresses, family, interface, <const uint8_t *>octets, lifetime_s, now_ms)
 
-    def forget(self, int family, bytes octets):
-        return address_forget(&self.addresses, family, <const uint8_t *>octets)
+    def forget(self, int family, bytes octets, bint leave=False):
+        return address_forget(&self.addresses, family, <const uint8_t *>octets, leave)
 
     def tick(self, uint64_t beats, uint64_t now_ms, bint late=False):
         return addresses_tick(&self.addresses, beats, late, now_ms)

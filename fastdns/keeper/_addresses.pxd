@@ -38,8 +38,9 @@ cdef void addresses_init(addresses_t *addresses) noexcept nogil
 cdef int address_keep(addresses_t *addresses, int family, uint32_t interface, const uint8_t *octets,
                       uint32_t lifetime_s, uint64_t now_ms) noexcept nogil
 
-# Renew an address no more, and take it from its interface. Returns 0 or an errno; 0 where it isn't kept.
-cdef int address_forget(addresses_t *addresses, int family, const uint8_t *octets) noexcept nogil
+# Renew an address no more, and take it from its interface; `leave`: somebody else serves on it.
+# Returns 0 or an errno; 0 where it isn't kept.
+cdef int address_forget(addresses_t *addresses, int family, const uint8_t *octets, bint leave) noexcept nogil
 
 # Take all addresses that have a lifetime from the node: nobody serves them any more.
 cdef void addresses_clear(addresses_t *addresses) noexcept nogil

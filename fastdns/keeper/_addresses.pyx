@@ -217,12 +217,12 @@ cdef int address_keep(addresses_t *addresses, int family, uint32_t interface, co
     return one.error
 
 
-cdef int address_forget(addresses_t *addresses, int family, const uint8_t *octets) noexcept nogil:
+cdef int address_forget(addresses_t *addresses, int family, const uint8_t *octets, bint leave) noexcept nogil:
     cdef address_t *one = find(addresses, family, octets)
     cdef int error
     if one == NULL:
         return 0
-    error = put(addresses, one, False)
+    error = 0 if leave else put(addresses, one, False)
     addresses.count -= 1
     one[0] = addresses.table[addresses.count]
     publish(addresses)

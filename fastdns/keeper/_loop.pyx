@@ -305,13 +305,13 @@ cdef class Loop:
         if error:
             raise OSError(error, os.strerror(error))
 
-    def forget_address(self, int family, bytes octets):
-        """Take an address from the node, and renew it no more. Raises OSError, ValueError."""
+    def forget_address(self, int family, bytes octets, bint leave):
+        """Renew an address no more, and take it from the node unless ``leave``. Raises OSError, ValueError."""
         cdef const uint8_t *data = octets
         cdef int error
         if len(octets) != {AF_INET: 4, AF_INET6: 16}.get(family):
             raise ValueError(f"an address of family {family} with {len(octets)} octets")
-        error = address_forget(&self.addresses, family, data)
+        error = address_forget(&self.addresses, family, data, leave)
         if error:
             raise OSError(error, os.strerror(error))
 

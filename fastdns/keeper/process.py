@@ -234,7 +234,7 @@ class Keeper:
             self._keep_address(Address.of(message.words))
         elif message.kind == Kind.FORGET:
             address = Address.of(message.words)
-            self._loop.forget_address(address.family, address.octets)
+            self._loop.forget_address(address.family, address.octets, bool(message.words[5]))
         elif message.kind == Kind.EXIT_AFTER:
             self._loop.exit_after(message.words[0])
         elif self._started:

@@ -8,7 +8,7 @@ import pytest
 
 from fastdns.control.node import iptables, nft
 from fastdns.control.node.iptables import Backend, Chain, Found, Rule
-from fastdns.control.node.model import Fallback, Mode, NodePlan, canonical
+from fastdns.control.node.model import Fallback, Mode, NodePlan, Phase, canonical
 from fastdns.protocol import Address
 
 LOCAL, SERVICE, LOCAL6, SERVICE6 = "169.254.20.10", "10.43.0.10", "fd53::10", "fd43::a"
@@ -84,7 +84,7 @@ def test_addresses_have_one_form() -> None:
 
 
 def test_every_notrack_rule_asks_whether_the_address_is_local() -> None:
-    text = nft.ruleset(DUAL, nft.Phase.SERVE, with_fallback=True)
+    text = nft.ruleset(DUAL, Phase.SERVE, with_fallback=True)
     rules = [line.strip() for line in text.splitlines() if "notrack" in line and "chain" not in line]
     assert len(rules) == 2 * 8
     assert all(
@@ -93,7 +93,7 @@ def test_every_notrack_rule_asks_whether_the_address_is_local() -> None:
 
 
 def test_a_drain_tracks_questions_and_no_answers() -> None:
-    text = nft.ruleset(RKE2, nft.Phase.DRAIN, with_fallback=True)
+    text = nft.ruleset(RKE2, Phase.DRAIN, with_fallback=True)
     rules = [line.strip() for line in text.splitlines() if line.endswith("notrack")]
     assert rules == [
         f"ip saddr @served {one} sport 53 fib saddr type local notrack" for one in ("udp", "tcp")
@@ -105,21 +105,21 @@ def test_a_drain_tracks_questions_and_no_answers() -> None:
 
 
 def test_nothing_lingers_but_the_fallback() -> None:
-    text = nft.ruleset(RKE2, nft.Phase.LINGER, with_fallback=True)
+    text = nft.ruleset(RKE2, Phase.LINGER, with_fallback=True)
     assert "notrack" not in text
     assert text.count("fib daddr type != local") == 4
     assert "table ip6 fastdns {" not in text
 
 
 def test_the_tables_are_replaced_not_added_to() -> None:
-    for phase in nft.Phase:
+    for phase in Phase:
         text = nft.ruleset(RKE2, phase, with_fallback=False)
         for family in ("ip", "ip6"):
             assert f"add table {family} fastdns\ndelete table {family} fastdns\n" in text
 
 
 def test_other_ports_are_served_too() -> None:
-    text = nft.ruleset(NodePlan((LOCAL, SERVICE), port=5353, health_port=9999), nft.Phase.SERVE, True)
+    text = nft.ruleset(NodePlan((LOCAL, SERVICE), port=5353, health_port=9999), Phase.SERVE, True)
     assert "port 53 " not in text
     assert "tcp dport 9999" in text
 
@@ -158,19 +158,29 @@ def test_what_we_write_is_what_we_read(version: int) -> None:
 
 def test_accept_rules_stand_where_something_could_drop() -> None:
     quiet = [chain(), chain(name="OUTPUT")]
-    assert iptables.wanted(RKE2, Mode.AUTO, 4, True, quiet) == []
+    assert iptables.wanted(RKE2, Mode.AUTO, Phase.SERVE, 4, True, quiet) == []
     for busy in (chain(policy="DROP"), chain("-j cali-INPUT"), chain("-j DROP", name="OUTPUT")):
-        assert iptables.wanted(RKE2, Mode.AUTO, 4, False, [*quiet, busy]) == iptables.accept_rules(RKE2, 4)
+        assert iptables.wanted(
+            RKE2, Mode.AUTO, Phase.SERVE, 4, False, [*quiet, busy]
+        ) == iptables.accept_rules(RKE2, 4)
     # Our own rules alone are no reason to stay.
-    assert iptables.wanted(RKE2, Mode.AUTO, 4, True, [chain(LISTED)]) == []
-    assert iptables.wanted(RKE2, Mode.NONE, 4, True, [chain(policy="DROP")]) == []
+    assert iptables.wanted(RKE2, Mode.AUTO, Phase.SERVE, 4, True, [chain(LISTED)]) == []
+    assert iptables.wanted(RKE2, Mode.NONE, Phase.SERVE, 4, True, [chain(policy="DROP")]) == []
 
 
 def test_forced_iptables_rules_are_tied_to_the_address() -> None:
-    rules = iptables.wanted(RKE2, Mode.IPTABLES, 4, True, [chain()])
+    rules = iptables.wanted(RKE2, Mode.IPTABLES, Phase.SERVE, 4, True, [chain()])
     assert len(rules) == 16
     assert all(rule.local and "addrtype" in rule.arguments() for rule in rules)
-    assert iptables.wanted(RKE2, Mode.IPTABLES, 4, False, [chain()]) == [], "in the host's back end only"
+    assert iptables.wanted(RKE2, Mode.IPTABLES, Phase.SERVE, 4, False, [chain()]) == [], (
+        "in the host's back end only"
+    )
+
+
+def test_a_drain_keeps_answers_untracked_and_a_removal_nothing() -> None:
+    rules = iptables.wanted(RKE2, Mode.IPTABLES, Phase.DRAIN, 4, True, [chain()])
+    assert {(rule.direction, rule.port, rule.chain) for rule in rules} == {("s", 53, "OUTPUT")}
+    assert iptables.wanted(RKE2, Mode.IPTABLES, Phase.LINGER, 4, True, [chain(policy="DROP")]) == []
 
 
 def test_nothing_changes_where_all_is_there() -> None:
@@ -190,7 +200,7 @@ def test_left_overs_and_duplicates_go_and_what_is_missing_comes_first() -> None:
     assert removed == 2
     assert added == [rules[0], *rules[2:]]
     assert [line.split()[0] for line in lines["filter"]] == ["-I"] * 3 + ["-D"]
-    assert lines["raw"] == [f"-D PREROUTING {shlex.join(shlex.split(raw))}"]
+    assert lines["raw"] == [f"-D PREROUTING {raw}"]
 
 
 def test_the_rules_of_addresses_that_others_serve_stay() -> None:

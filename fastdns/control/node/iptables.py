@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan
+from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, Phase
 
 BACKENDS = ("nft", "legacy")
 
@@ -199,8 +199,12 @@ def accept_rules(plan: NodePlan, version: int) -> list[Rule]:
     return rules
 
 
-def notrack_rules(plan: NodePlan, version: int) -> list[Rule]:
-    """node-cache's other eight, each with the condition that the address is on the node."""
+def notrack_rules(plan: NodePlan, version: int, draining: bool = False) -> list[Rule]:
+    """node-cache's other eight, each with the condition that the address is on the node.
+
+    draining: only those of answers; a conntrack entry that an answer makes would take the client's next
+    question, from the same port, for its reply.
+    """
     rules = []
     for address in plan.of_family(version):
         asked = (("PREROUTING", "d", plan.port), ("OUTPUT", "s", plan.port), ("OUTPUT", "d", plan.port))
@@ -223,16 +227,22 @@ def notrack_rules(plan: NodePlan, version: int) -> list[Rule]:
             )
             for direction in "ds"
         ]
+    if draining:
+        return [rule for rule in rules if rule.direction == "s" and rule.port == plan.port]
     return rules
 
 
-def wanted(plan: NodePlan, mode: Mode, version: int, is_host: bool, chains: list[Chain]) -> list[Rule]:
+def wanted(
+    plan: NodePlan, mode: Mode, phase: Phase, version: int, is_host: bool, chains: list[Chain]
+) -> list[Rule]:
     """The rules that a back end should have, going by what else is in its chains."""
     rules: list[Rule] = []
-    if mode is not Mode.NONE and any(one.could_drop for one in chains if one.table == "filter"):
+    if mode is Mode.NONE or phase is Phase.LINGER:
+        return rules
+    if any(one.could_drop for one in chains if one.table == "filter"):
         rules += accept_rules(plan, version)
     if mode is Mode.IPTABLES and is_host:
-        rules += notrack_rules(plan, version)
+        rules += notrack_rules(plan, version, phase is Phase.DRAIN)
     return rules
 
 
@@ -244,25 +254,26 @@ class Outcome:
     removed: int = 0  #: left-overs and duplicates
 
 
-def synchronise(plan: NodePlan, mode: Mode, foreign: Iterable[str] = (), removing: bool = False) -> Outcome:
+def synchronise(plan: NodePlan, mode: Mode, phase: Phase, foreign: Iterable[str] = ()) -> Outcome:
     """Make each back end's rules for our addresses what they should be. Raises NodeError.
 
     foreign: addresses on which somebody else serves, too; their rules are not taken away.
-    removing: nothing of ours is to stay.
+    phase: LINGER: nothing of ours is to stay.
     """
     versions = [version for version in (4, 6) if plan.of_family(version)]
     backends = find_backends(versions)
     added: list[str] = []
     removed = 0
     for version in versions:
-        host = host_backend(backends, version) if mode is Mode.IPTABLES and not removing else None
-        if mode is Mode.IPTABLES and not removing and host is None:
+        forced = mode is Mode.IPTABLES and phase is not Phase.LINGER
+        host = host_backend(backends, version) if forced else None
+        if forced and host is None:
             raise NodeError(ErrorType.IPTABLES, f"{_stem(version)}: no such program")
         for one in (one for one in backends if one.version == version):
             if not one.tables() and one is not host:
                 continue
             chains = [one.read(table, chain) for table, chain in _CHAINS]
-            rules = [] if removing else wanted(plan, mode, version, one is host, chains)
+            rules = wanted(plan, mode, phase, version, one is host, chains)
             lines, new, gone = changes(plan, chains, rules, frozenset(foreign))
             one.change(lines)
             added += [str(rule) for rule in new]
@@ -285,10 +296,10 @@ def changes(
             if one.rule in missing:
                 missing.remove(one.rule)  # a second one like it is a duplicate
             elif one.rule.address not in foreign:
-                deletions.append((chain.table, f"-D {chain.name} {shlex.join(one.words)}"))
+                deletions.append((chain.table, f"-D {chain.name} {join(one.words)}"))
     lines: dict[str, list[str]] = {}
     for rule in missing:
-        lines.setdefault(rule.table, []).append(f"-I {rule.chain} 1 {shlex.join(rule.arguments())}")
+        lines.setdefault(rule.table, []).append(f"-I {rule.chain} 1 {join(rule.arguments())}")
     for table, line in deletions:
         lines.setdefault(table, []).append(line)
     return lines, missing, len(deletions)
@@ -313,6 +324,11 @@ def parse(table: str, chain: str, words: list[str]) -> Rule | None:
         return None
     local = "--dst-type" in options or "--src-type" in options
     return Rule(table, chain, protocol, direction, address, port, target, comment, local)
+
+
+def join(words: Iterable[str]) -> str:
+    """Words as iptables-restore reads them: it knows double quotes only."""
+    return " ".join(f'"{word}"' if " " in word else word for word in words)
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, str]]:

@@ -2,10 +2,9 @@
 """What is to be done on the node, and what has been: plain values, without a look at the machine."""
 
 import ipaddress
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
 
 from fastdns.control.addresses import DNS_PORT
 from fastdns.errors import FastDNSError
@@ -25,6 +24,14 @@ class Mode(StrEnum):
     NONE = "none"  #: nobody: -setupiptables=false
 
 
+class Phase(Enum):
+    """What the rules are for."""
+
+    SERVE = "serve"
+    DRAIN = "drain"  #: new questions go to the cluster's DNS already, pending ones are answered
+    LINGER = "linger"  #: nobody serves: the fallback alone stays
+
+
 class ErrorType(StrEnum):
     """node-cache's label of coredns_nodecache_setup_errors_total (corefile.md, 3)."""
 
@@ -40,6 +47,9 @@ class NodeError(FastDNSError):
     def __init__(self, kind: ErrorType, text: str) -> None:
         super().__init__(text)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type["NodeError"], tuple[ErrorType, str]]:
+        return NodeError, (self.kind, str(self))  # it comes from a short-lived child
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +125,6 @@ class NodeState:
 def family_of(address: str) -> int:
     """4 or 6."""
     return 6 if ":" in address else 4
-
-
-def to_json(plan: NodePlan) -> str:
-    """Options as text, for a process that is started with them."""
-    return json.dumps(asdict(plan))
 
 
 def canonical(addresses: Sequence[str]) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ Families have tables of their own: route chains in `inet` need newer kernels tha
 """
 
 import subprocess
-from enum import Enum
 
-from fastdns.control.node.model import ErrorType, Fallback, NodeError, NodePlan
+from fastdns.control.node.model import ErrorType, Fallback, NodeError, NodePlan, Phase
 
 TABLE = "fastdns"
 _FAMILIES = {4: "ip", 6: "ip6"}
@@ -28,14 +27,6 @@ _DRAIN_S = 30  #: a drain takes 5 s; what is killed in it must not leave our suc
 
 # Before raw (-300), where the rules against tracking stand, and after srcnat (100).
 _BEFORE_RAW, _RAW, _AFTER_NAT = -310, -300, 150
-
-
-class Phase(Enum):
-    """What the table is for."""
-
-    SERVE = "serve"
-    DRAIN = "drain"  #: new questions go to the cluster's DNS already, pending ones are answered
-    LINGER = "linger"  #: nobody serves: the fallback alone
 
 
 class UnavailableError(NodeError):

@@ -10,16 +10,21 @@ whether its question came to it directly, or by way of fastdns. The same in IPv6
 
 import contextlib
 import ipaddress
+import json
 import os
+import signal
 import socket
 import struct
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.peers.run import find_program
+from tests.peers.run import find_program, process_tree
 from tests.system.netns import Network, ip, network
+from tests.system.server import ROOT
 
 LINK_LOCAL = {4: "169.254.20.10", 6: "fd53::10"}
 SERVICE = {4: "10.43.0.10", 6: "fd43::a"}
@@ -130,11 +135,94 @@ class Asker:
         self._socket.close()
 
 
+class NodeServer:
+    """fastdns on the node (tests.system.node.server), in a PID namespace of its own as in a container."""
+
+    def __init__(self, lab: Lab, **wanted: object) -> None:
+        wanted = {"addresses": [*LINK_LOCAL.values(), *SERVICE.values()], "upstream": UPSTREAM[4], **wanted}
+        self.lab = lab
+        self._log = tempfile.NamedTemporaryFile(prefix="fastdns-node-")  # noqa: SIM115 - closed by kill
+        lab.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1", "net.ipv6.ip_nonlocal_bind=1")
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            lab.node.name,
+            "unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
+        command += [sys.executable, "-P", "-m", "tests.system.node.server", json.dumps(wanted)]
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def said(self) -> str:
+        return Path(self._log.name).read_text(encoding="utf-8")
+
+    def pid(self, title: str) -> int:
+        """The process that calls itself so: `keeper`, `control`, `worker 0`."""
+        for pid in process_tree(self.process.pid):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"fastdns: {title}".encode()):
+                return pid
+        raise AssertionError(f"no {title}:\n{self.said()}")
+
+    def wait_for_words(self, words: str, within_s: float = 10.0) -> None:
+        deadline = time.monotonic() + within_s
+        while words not in self.said():
+            assert time.monotonic() < deadline, f"no {words!r}:\n{self.said()}"
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.02)
+
+    def wait_until_serving(self, within_s: float = 10.0) -> float:
+        """Until all addresses are on the node; the seconds since the start."""
+        while len(self.lab.addresses()) < 4:
+            assert time.monotonic() < self.began + within_s, f"{self.lab.addresses()}\n{self.said()}"
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.02)
+        return time.monotonic() - self.began
+
+    def kill(self) -> None:
+        """SIGKILL of PID 1 in its namespace: all of it dies at once, and nothing is tidied up."""
+        for pid in process_tree(self.process.pid)[1:2]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+        self._log.close()
+
+    def terminate(self, within_s: float = 10.0) -> None:
+        """The steps of the end, by control."""
+        os.kill(self.pid("control"), signal.SIGTERM)
+        assert self.process.wait(within_s) == 0, self.said()
+
+
+@contextlib.contextmanager
+def serving(lab: Lab, **wanted: object) -> Iterator[NodeServer]:
+    """fastdns on the node, all addresses there; killed at the end if it still runs."""
+    server = NodeServer(lab, **wanted)
+    try:
+        server.wait_until_serving()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.kill()
+
+
 @contextlib.contextmanager
 def lab() -> Iterator[Lab]:
     """Three namespaces with CoreDNS in the third; kube-proxy's rules are for the test to add."""
     with contextlib.ExitStack() as stack:
         node, pod, dns = (stack.enter_context(network()) for _ in range(3))
+        for net in (node, pod, dns):  # link-local IPv6 addresses at once: neighbour discovery needs them
+            execute(
+                net, "sysctl", "-qw", *(f"net.ipv6.conf.{one}.accept_dad=0" for one in ("all", "default"))
+            )
         execute(node, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         for net, device in ((pod, "pod0"), (dns, "dns0")):
             ip(
@@ -152,7 +240,7 @@ def lab() -> Iterator[Lab]:
                 net.name,
             )
             for one, name in ((node, device), (net, "eth0")):
-                ip("-n", one.name, "link", "set", name, "up", "addrgenmode", "none")
+                ip("-n", one.name, "link", "set", name, "up")
             for version, gateway in GATEWAY.items():
                 node.add_address(f"{gateway}/{BITS[version]}", device)
             own = (POD,) if net is pod else (COREDNS, UPSTREAM)
@@ -168,7 +256,11 @@ def lab() -> Iterator[Lab]:
         ip("-n", node.name, "route", "add", "default", "via", COREDNS[4], "dev", "dns0", "onlink")
         ip("-n", node.name, "-6", "route", "add", "default", "via", COREDNS[6], "dev", "dns0", "onlink")
         stack.enter_context(_coredns(dns))
-        yield Lab(node, pod, dns)
+        here = Lab(node, pod, dns)
+        for version in (4, 6):  # the first packets of a new cable wait for neighbour discovery
+            here.wait_for(DIRECT, "pod", COREDNS[version])
+            here.wait_for(DIRECT, "host", COREDNS[version])
+        yield here
 
 
 @contextlib.contextmanager

@@ -206,6 +206,9 @@ def test_forgotten_ones_are_gone_at_once(net: Network) -> None:
     assert addresses.forget(socket.AF_INET, socket.inet_pton(socket.AF_INET, INET)) == 0
     assert list(found(net)) == [INET6]
     assert addresses.forget(socket.AF_INET, socket.inet_pton(socket.AF_INET, INET)) == 0, "not kept: no error"
+    assert addresses.forget(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, INET6), leave=True) == 0
+    assert list(found(net)) == [INET6]
+    keep(addresses, INET6)
     addresses.clear()
     assert found(net) == {}
 

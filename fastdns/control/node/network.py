@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's network, from control's side: what is done at the start, all the time, and at the end.
+
+    network = NodeNetwork(plan, link, regions, listeners)
+    await network.start(board["addresses"])     # once the workers have been started
+    task = asyncio.create_task(network.tend())
+    ...
+    await network.tear_down(TearDown.DRAIN)     # SIGTERM, after lameduck: new questions go elsewhere
+    await network.tear_down(TearDown.REMOVE)    # once pending ones are answered
+
+Whether an address is on the node decides who answers it (node-network.md, 1), so it comes last, when all
+else has been seen to work, and goes first when it does not. After that the keeper alone renews it: nothing
+here is needed for an answer, and control's death changes nothing. All that blocks is done in short-lived
+children.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Coroutine, Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+from fastdns import log
+from fastdns.control.addresses import Endpoint
+from fastdns.control.node import interface, listening, nft, rules, selftest, watch
+from fastdns.control.node.interface import Held, Link
+from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, NodeState
+from fastdns.control.node.offload import offload
+from fastdns.control.node.rules import Standing
+from fastdns.errors import FastDNSError
+from fastdns.protocol import Address
+
+LIFETIME_S = 2  #: of an address that nobody renews; the keeper does so each 0.5 s
+EXIT_AFTER_MS = 5000  #: a container that exits is what makes a local redirect fall back
+
+_LOOK_S = 1.0  #: is the interface there?
+_LEGACY_S = 5.0  #: legacy tables notify nobody
+_RETRY_S = 5.0  #: after something failed
+_FULL_S = 60.0  #: everything, and who else listens: node-cache's own period
+_SETTLE_S = 0.1  #: after a notification: a flush is many
+_RENEW_S = 60.0  #: of the fallback's timeout, or a third of it
+
+
+class KeeperPort(Protocol):
+    """What the keeper does with addresses; KeeperLink has it. Each raises KeeperError."""
+
+    async def keep_address(self, address: Address) -> None: ...
+    async def forget_address(self, address: Address, leave: bool = False) -> None: ...
+    async def exit_after(self, milliseconds: int) -> None: ...
+
+
+class HopelessError(FastDNSError):
+    """Nobody is served, and only our end would lead clients elsewhere."""
+
+
+class TearDown(Enum):
+    """The two steps of the end."""
+
+    DRAIN = "drain"
+    REMOVE = "remove"
+
+
+class NodeNetwork:
+    """One for a life of control."""
+
+    def __init__(
+        self, plan: NodePlan, keeper: KeeperPort, regions: Sequence[int], listeners: Sequence[Endpoint] = ()
+    ) -> None:
+        """regions: descriptors of the workers' regions. listeners: what is bound, for the self-test."""
+        self.plan = plan
+        self.state = NodeState()
+        self._keeper = keeper
+        self._regions = tuple(regions)
+        self._listeners = tuple(listeners)
+        self._standing = Standing()
+        self._link: Link | None = None
+        self._foreign: frozenset[str] = frozenset()
+        self._complete = False
+        self._said: set[str] = set()
+        self._changed = asyncio.Event()
+
+    # ---- start
+
+    async def start(self, kept: int) -> bool:
+        """What a life of control begins with. Returns whether all is there.
+
+        kept: how many addresses the keeper renews already (its board says it). A later life of control finds
+        them all; it looks after them, and takes none away for a question that was lost.
+
+        Nothing is raised, but HopelessError: what fails is counted, logged, and tried again by ``tend``;
+        the addresses are not on the node then.
+        """
+        if self.plan.touches_nothing:
+            await self._only_serve()
+        elif self.plan.setup_interface and kept >= len(self.plan.addresses):
+            self._complete = True
+            await self._guarded(self._full_check())
+        else:
+            await self._try_set_up()
+        return self._complete
+
+    async def _try_set_up(self) -> None:
+        try:
+            await self._set_up()
+            self._complete = True
+        except FastDNSError as error:
+            self._count(error)
+            await self._withdraw()
+
+    async def _only_serve(self) -> None:
+        """Nothing leads clients elsewhere while we live but cannot serve: leave then."""
+        await self._keeper.exit_after(EXIT_AFTER_MS)
+        for endpoint in self._listeners:
+            wrong = await offload(selftest.failure, endpoint, self._regions, EXIT_AFTER_MS / 1000)
+            if wrong:
+                raise HopelessError(f"self-test: {wrong}")
+        self._complete = True
+
+    async def _set_up(self) -> None:
+        self._foreign = await self._others()
+        if self.plan.setup_interface:
+            self._standing, link = await asyncio.gather(
+                offload(rules.establish, self.plan, self._foreign),
+                offload(interface.ensure_link, self.plan.interface),
+            )
+            self._link = link
+            self._report_link(link)
+        else:
+            self._standing = await offload(rules.establish, self.plan, self._foreign)
+        self._report_rules()
+        if self._link is not None:
+            await self._place_addresses(self._link)
+
+    async def _place_addresses(self, link: Link) -> None:
+        held = await offload(interface.held, self.plan.addresses)
+        first, *others = self.plan.in_order()
+        await self._keep(first, link, held)
+        wrong = await offload(selftest.failure, Endpoint(first, self.plan.port), self._regions)
+        if wrong:
+            raise NodeError(ErrorType.INTERFACE_CHECK, f"self-test: {wrong}; the addresses wait")
+        for address in others:
+            await self._keep(address, link, held)
+        self.state.serving = self.plan.in_order()
+
+    async def _keep(self, address: str, link: Link, held: Sequence[Held]) -> None:
+        """Have an address renewed; one that somebody else serves, too, keeps what lifetime it has."""
+        there = [one for one in held if one.address == address]
+        for one in there:
+            if one.interface != link.name:
+                self._say(f"{address} is on {one.interface}, too: it stays there when it should go")
+        permanent = any(one.permanent and one.interface == link.name for one in there)
+        forever = self.plan.skip_teardown or (permanent and address in self._foreign)
+        if permanent and not forever:
+            log.info(f"{address} was left on {link.name} without a lifetime; it has one now")
+        await self._keeper.keep_address(Address(address, link.index, 0 if forever else LIFETIME_S))
+
+    async def _withdraw(self) -> None:
+        """Take the addresses away again: nobody may be led to what does not answer."""
+        for address in reversed(self.plan.in_order()):
+            with contextlib.suppress(FastDNSError):
+                await self._keeper.forget_address(Address(address), leave=address in self._foreign)
+        self.state.serving = ()
+
+    async def _others(self) -> frozenset[str]:
+        ours = (os.getpid(), os.getppid())  # the keeper holds all sockets
+        return await offload(listening.foreign_listeners, self.plan.addresses, self.plan.port, ours)
+
+    # ---- all the time
+
+    async def tend(self) -> None:
+        """Look after all of it until cancelled."""
+        if self.plan.touches_nothing:
+            await asyncio.Event().wait()
+        with contextlib.ExitStack() as stack:
+            if self.plan.mode is not Mode.NONE:
+                self._listen(stack)
+            await self._tend()
+
+    def _listen(self, stack: contextlib.ExitStack) -> None:
+        try:
+            notifications = stack.enter_context(watch.open_notifications())
+        except OSError as error:
+            self._say(
+                f"no notifications of nftables ({error.strerror}): a look at its rules each {_FULL_S:.0f} s"
+            )
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(notifications.fileno(), self._on_notification, notifications)
+        stack.callback(loop.remove_reader, notifications.fileno())
+
+    def _on_notification(self, notifications: socket.socket) -> None:
+        if watch.concerns_us(notifications):
+            self._changed.set()
+
+    async def _tend(self) -> None:
+        clock = asyncio.get_running_loop().time
+        legacy, full, renew = clock() + _LEGACY_S, clock() + _FULL_S, clock() + self._renew_s()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _LOOK_S)
+            if not self._complete:
+                await asyncio.sleep(_RETRY_S)
+                await self._try_set_up()
+                continue
+            if self._changed.is_set():
+                await asyncio.sleep(_SETTLE_S)
+                self._changed.clear()
+                await self._guarded(self._check_rules())
+            if self._link_has_gone():
+                await self._guarded(self._restore_link())
+            if clock() >= full:
+                full = legacy = clock() + _FULL_S
+                await self._guarded(self._full_check())
+            if clock() >= legacy:
+                legacy = clock() + _LEGACY_S
+                await self._guarded(self._check_legacy())
+            if clock() >= renew:
+                renew = clock() + self._renew_s()
+                await self._guarded(self._renew())
+
+    async def _guarded(self, step: Coroutine[Any, Any, object]) -> None:
+        try:
+            await step
+        except FastDNSError as error:
+            self._count(error)
+
+    async def _check_rules(self) -> None:
+        if self.plan.mode is Mode.NONE:
+            return
+        if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
+            self._standing = await offload(rules.establish, self.plan, self._foreign)
+        else:
+            self._standing = await offload(rules.check, self.plan, self._standing, self._foreign)
+        self.state.restored += self._standing.restored
+        self._report_rules()
+
+    async def _check_legacy(self) -> None:
+        if rules.legacy_in_use():
+            await self._check_rules()
+
+    async def _full_check(self) -> None:
+        self._foreign = await self._others()
+        await self._check_rules()
+        if self.plan.setup_interface:
+            await self._restore_link()
+
+    def _link_has_gone(self) -> bool:
+        return self._link is not None and interface.index_of(self.plan.interface) != self._link.index
+
+    async def _restore_link(self) -> None:
+        """The interface as it should be, with all addresses; those that are there stay as they are."""
+        self._link = link = await offload(interface.ensure_link, self.plan.interface)
+        self._report_link(link)
+        held = await offload(interface.held, self.plan.addresses)
+        for address in self.plan.in_order():
+            await self._keep(address, link, held)
+        self.state.serving = self.plan.in_order()
+
+    async def _renew(self) -> None:
+        if self._standing.fallback:
+            await offload(nft.renew, self.plan)
+
+    def _renew_s(self) -> float:
+        return min(_RENEW_S, (self.plan.linger_s or _RENEW_S) / 3)
+
+    # ---- end
+
+    async def tear_down(self, step: TearDown) -> None:
+        """One step of the end; what fails is logged, and the rest is done all the same."""
+        if self.plan.skip_teardown or self.plan.touches_nothing:
+            return
+        if step is TearDown.DRAIN:
+            log.info("Tearing down")
+            if self._foreign:
+                return  # somebody else serves on, behind the same rules
+            await self._guarded(offload(rules.drain, self.plan, self._standing))
+            return
+        await self._withdraw()
+        await self._guarded(offload(rules.remove, self.plan, self._standing, self._foreign))
+        if self._link is not None and not self._foreign:
+            with contextlib.suppress(FastDNSError):
+                await offload(interface.remove_link, self.plan.interface)
+
+    # ---- what is said of it
+
+    def _report_link(self, link: Link) -> None:
+        if link.created:
+            log.info(f"Added interface - {link.name}")
+            if link.kind != "dummy":
+                self._say(f"this kernel makes no dummy interface: {link.name} is a {link.kind}")
+
+    def _report_rules(self) -> None:
+        standing = self._standing
+        for rule in standing.added:
+            log.info(f"Added back nodelocaldns rule - {rule}")
+        if standing.removed:
+            log.info(f"removed {standing.removed} iptables rules that were left over")
+        if standing.restored:
+            log.warning("rules of ours had gone, and are back")
+        for text in standing.trouble:
+            self._say(text)
+        self.state.fallback = standing.fallback
+        self.state.rules = {Mode.AUTO: "nft", Mode.IPTABLES: "iptables", Mode.NONE: "none"}[standing.mode]
+
+    def _count(self, error: FastDNSError) -> None:
+        kind = error.kind if isinstance(error, NodeError) else ErrorType.INTERFACE_CHECK
+        self.state.errors[kind.value] += 1
+        log.error(f"{_ERROR_WORDS[kind]}: {error}")
+
+    def _say(self, text: str) -> None:
+        """A warning that holds until something changes: once."""
+        if text not in self._said:
+            self._said.add(text)
+            log.warning(text)
+
+
+# Words that operators of node-cache look for (corefile.md, 6.5).
+_ERROR_WORDS = {
+    ErrorType.IPTABLES: "Error checking/adding iptables rule",
+    ErrorType.IPTABLES_LOCK: "Error checking/adding iptables rule",
+    ErrorType.INTERFACE_ADD: "Failed to add non-existent interface",
+    ErrorType.INTERFACE_CHECK: "Error checking dummy device",
+}
