@@ -35,10 +35,12 @@ from fastdns._proto cimport (
     TYPE_OPT,
     UDP_PAYLOAD_MIN,
 )
+from fastdns._rotate cimport part_t, rotate_parts
 from fastdns._shm cimport (
     FD_EDE_NONE,
     FD_EDNS_DO,
     FD_EDNS_PRESENT,
+    FD_ENTRY_KEEP_TTL,
     FD_ENTRY_NXDOMAIN,
     fd_entry_t,
     fd_query_t,
@@ -186,6 +188,19 @@ cdef inline uint32_t section_count(uint32_t records, uint32_t before, uint32_t c
     return 0 if records <= before else min_u32(records - before, count)
 
 
+cdef inline void copy_records(const answer_view *view, uint32_t octets, uint8_t *out) noexcept nogil:
+    # The first octets of the records in the order that the reply is to have.
+    cdef part_t parts[4]
+    cdef uint32_t used, i
+    if view.spin == 0 or view.records_avail < view.entry.records_len:
+        memcpy(out, view.records, octets)
+        return
+    used = rotate_parts(view.entry, view.spin, octets, parts)
+    for i in range(used):
+        memcpy(out, view.records + parts[i].off, parts[i].len)
+        out += parts[i].len
+
+
 cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, uint8_t *out,
                             uint32_t limit, uint64_t now_ms) noexcept nogil:
     cdef const fd_entry_t *entry = view.entry
@@ -201,19 +216,21 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
         age_s = <uint32_t>((now_ms - entry.stored_ms) // 1000)
     # A lifetime of 0 is handed on once, to those who asked: it is not stale in its first second.
     stale = age_s >= (entry.ttl_s if entry.ttl_s != 0 else 1)
+    if entry.marks & FD_ENTRY_KEEP_TTL:
+        age_s = 0
     if stale:
         ede = EDE_STALE_NXDOMAIN_ANSWER if entry.kind == FD_ENTRY_NXDOMAIN else EDE_STALE_ANSWER
     opt_len = opt_octets(query, ede)
     room = limit - base - opt_len
     if (entry.records_len <= room and entry.records_len <= view.records_avail
             and entry.ttl_count <= view.ttl_avail):
-        memcpy(out + base, view.records, entry.records_len)
+        copy_records(view, entry.records_len, out + base)
         kept.octets = entry.records_len
         kept.records = entry.ttl_count
         kept.truncated = False
     else:
         room = min_u32(min_u32(room, entry.records_len), view.records_avail)
-        memcpy(out + base, view.records, room)
+        copy_records(view, room, out + base)
         keep_what_fits(view, out, base, room, &kept)
     age_ttls(out + base, view.ttl_off, &kept, age_s, stale)
     end = base + kept.octets

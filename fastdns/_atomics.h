@@ -77,6 +77,30 @@ static inline void fd_copy_out(void *to, const void *from, size_t n)
     for (size_t i = 0; i < (n + 7) / 8; i++)
         d[i] = fd_load64(s + i);
 }
+/* The same from `off` octets behind an 8-aligned `from`, to anywhere; n octets exactly. The words
+ * that hold the first and the last octet are read whole. */
+static inline void fd_copy_out_at(void *to, const void *from, size_t off, size_t n)
+{
+    unsigned char *d = (unsigned char *)to;
+    const uint64_t *s = (const uint64_t *)from + off / 8;
+    size_t skip = off % 8, i;
+    uint64_t word;
+    if (skip != 0 && n != 0) {
+        size_t first = n < 8 - skip ? n : 8 - skip;
+        word = fd_load64(s++);
+        memcpy(d, (const unsigned char *)&word + skip, first);
+        d += first;
+        n -= first;
+    }
+    for (i = 0; i < n / 8; i++, d += 8) {
+        word = fd_load64(s + i);
+        memcpy(d, &word, 8);
+    }
+    if (n % 8 != 0) {
+        word = fd_load64(s + i);
+        memcpy(d, &word, n % 8);
+    }
+}
 /* Copy into memory that readers may be copying; both 8-aligned, n rounded up to 8. */
 static inline void fd_copy_in(void *to, const void *from, size_t n)
 {

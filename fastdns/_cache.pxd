@@ -32,6 +32,8 @@ ctypedef struct cache_t:
     uint32_t shard_size          # octets
     uint32_t bucket_count        # in a shard
     uint32_t slots               # in a shard: bucket_count * FD_BUCKET_SLOTS
+    uint32_t spin                # set by a reader before a look-up: where a rotated answer begins
+                                 # (_rotate.pxd); 0: as it lies
 
 # Where the parts of one answer stand: in a ring record, or in a reader's private copy.
 ctypedef struct answer_view:
@@ -41,6 +43,7 @@ ctypedef struct answer_view:
     const uint8_t *records
     uint32_t ttl_avail           # how many offsets, and how many octets of records, may be read:
     uint32_t records_avail       # a reader for UDP copies no more than a reply can hold
+    uint32_t spin                # where a reply begins with rotated records; 0: as they lie here
 
 cdef open_rc cache_open(cache_t *cache, void *base, uint64_t size) noexcept nogil
 

@@ -123,6 +123,7 @@ cdef open_rc cache_open(cache_t *cache, void *base, uint64_t size) noexcept nogi
     cache.shard_size = header.shard_size
     cache.bucket_count = header.bucket_count
     cache.slots = header.bucket_count * FD_BUCKET_SLOTS
+    cache.spin = 0
     return OPEN_OK
 
 
@@ -178,6 +179,8 @@ cdef bint entry_sound(const fd_entry_t *entry, uint32_t octets) noexcept nogil:
         return False
     if entry.ttl_count != <uint32_t>entry.ancount + entry.nscount + entry.arcount:
         return False
+    if <uint32_t>entry.rotate_off + entry.rotate_len * entry.rotate_count > entry.records_len:
+        return False
     records_off = fd_entry_records_off(entry.qname_len, entry.ttl_count)
     if octets < records_off or octets - records_off < entry.records_len:
         return False
@@ -202,4 +205,5 @@ cdef bint entry_view(const uint8_t *entry, uint32_t octets, answer_view *view) n
     view.records = entry + fd_entry_records_off(header.qname_len, header.ttl_count)
     view.ttl_avail = header.ttl_count
     view.records_avail = header.records_len
+    view.spin = 0
     return True

@@ -13,6 +13,7 @@ from libc.string cimport memcmp
 from fastdns._cache cimport CACHE_HIT, CACHE_MISS, CACHE_STALE, answer_view, cache_rc, cache_shard, cache_t
 from fastdns._cache cimport hash_bucket, hash_tag
 from fastdns._proto cimport MESSAGE_MAX, RR_MIN_LEN
+from fastdns._rotate cimport part_t, rotate_parts
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_ENTRY_QNAME_OFF,
@@ -20,6 +21,7 @@ from fastdns._shm cimport (
     FD_UNIT,
     fd_bucket_t,
     fd_copy_out,
+    fd_copy_out_at,
     fd_entry_records_off,
     fd_entry_t,
     fd_entry_ttl_off,
@@ -72,10 +74,21 @@ cdef inline bint copy_key(const uint8_t *stored, uint32_t octets, const fd_query
             and memcmp(scratch + FD_ENTRY_QNAME_OFF, query.qname, query.qname_len) == 0)
 
 
-cdef inline bint copy_answer(const uint8_t *stored, uint32_t octets, uint32_t want,
+cdef inline void copy_rotated(const uint8_t *records, const fd_entry_t *entry, uint32_t spin,
+                              uint32_t want, uint8_t *out) noexcept nogil:
+    # rotate_parts keeps within records_len whatever a torn header says, and that within the slot.
+    cdef part_t parts[4]
+    cdef uint32_t used = rotate_parts(entry, spin, want, parts)
+    cdef uint32_t i
+    for i in range(used):
+        fd_copy_out_at(out, records, parts[i].off, parts[i].len)
+        out += parts[i].len
+
+
+cdef inline bint copy_answer(const uint8_t *stored, uint32_t octets, uint32_t want, uint32_t spin,
                              uint8_t *scratch, answer_view *view) noexcept nogil:
-    # After copy_key: copy as many TTL offsets and octets of records as a reply can hold.
-    # False if the entry claims more than its slot has.
+    # After copy_key: copy as many TTL offsets and octets of records as a reply can hold, in the
+    # order that the reply is to have. False if the entry claims more than its slot has.
     cdef const fd_entry_t *entry = <const fd_entry_t *>scratch
     cdef uint32_t head = round_up8(FD_ENTRY_QNAME_OFF + entry.qname_len)
     cdef uint32_t ttl_off = fd_entry_ttl_off(entry.qname_len)
@@ -92,13 +105,17 @@ cdef inline bint copy_answer(const uint8_t *stored, uint32_t octets, uint32_t wa
     # records come right behind the last offset copied, so scratch holds no more than an entry.
     records_to = round_up8(ttl_off + 2 * ttls)
     fd_copy_out(scratch + head, stored + head, records_to - head)
-    fd_copy_out(scratch + records_to, stored + records_off, records)
+    if entry.rotate_count == 0:
+        fd_copy_out(scratch + records_to, stored + records_off, records)
+    else:
+        copy_rotated(stored + records_off, entry, spin, records, scratch + records_to)
     view.entry = entry
     view.qname = scratch + FD_ENTRY_QNAME_OFF
     view.ttl_off = <const uint16_t *>(scratch + ttl_off)
     view.records = scratch + records_to
     view.ttl_avail = ttls
     view.records_avail = records
+    view.spin = 0
     return True
 
 
@@ -152,7 +169,7 @@ cdef inline cache_rc read_cache(const cache_t *cache, const fd_query_t *query, u
                 continue
             if hook != NULL:
                 hook(READ_KEY, hook_arg)
-            if copy_answer(shard + off, octets, want, scratch, view):
+            if copy_answer(shard + off, octets, want, cache.spin, scratch, view):
                 found = True
                 break
         if hook != NULL:

@@ -39,6 +39,7 @@
     X(recovered_packets, "packets answered on behalf of a worker that died") \
     X(recovered_clients, "waiting clients taken over from a worker that died") \
     X(poisoned, "packets or records given up because two processes died on them") \
+    X(log_dropped, "log lines dropped because the ring to control was full") \
     X(wakeups, "returns from a wait in the kernel") \
     X(tcp_accepted, "TCP connections accepted") \
     X(tcp_accept_failed, "times that TCP connections could not be accepted (descriptors or memory short)") \

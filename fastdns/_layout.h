@@ -137,7 +137,10 @@ typedef struct {
     uint8_t qname_len;            /* octets, root label included, 1..255 */
     uint8_t kind;
     uint8_t ext_rcode;            /* upper 8 bits of an extended rcode; RFC 6891 s6.1.3 */
-    uint8_t pad[7];
+    uint8_t rotate_len;           /* octets of each record of the run that a reply may begin anywhere in */
+    uint16_t rotate_off;          /* where the run begins; from the start of the records */
+    uint16_t rotate_count;        /* its records; 0: there is none */
+    uint8_t pad[2];
 } fd_entry_t;
 _Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
 
@@ -272,6 +275,13 @@ typedef struct {
 } fd_in_hand_t;
 _Static_assert(sizeof(fd_in_hand_t) == 32, "SHM_LAYOUT");
 
+enum {                            /* fd_region_t.stop */
+    FD_STOP_NO = 0,
+    FD_STOP_DRAIN = 1,            /* the end: receive no more, answer what waits, leave */
+    FD_STOP_NOW = 2,              /* leave at once; what waits over UDP is the successor's */
+    FD_STOP_ROLL = 3,             /* as NOW, once TCP connections have had what they asked for, 1 s at most */
+};
+
 typedef struct {                  /* one part of a segment */
     uint32_t off;                 /* octets from the segment's start, FD_LINE-aligned */
     uint32_t count;               /* octets for rings and pools, elements elsewhere */
@@ -295,7 +305,7 @@ typedef struct {
     fd_part_t series;             /* fd_series_t, the worker writes */
     uint8_t pad0[32];
     /* keeper */
-    uint32_t stop;                /* 1: finish, hand over, leave */
+    uint32_t stop;                /* FD_STOP_* */
     uint32_t starts;              /* of this child so far */
     uint8_t pad1[FD_LINE - 8];
     /* worker */
@@ -353,7 +363,7 @@ enum {                            /* fd_client_t.state */
     FD_CLIENT_TCP = 2,
 };
 
-/* The address a datagram came to, for the reply's source (IP_PKTINFO, IPV6_PKTINFO). */
+/* The address a datagram or a connection came to: the source of its reply (IP_PKTINFO, IPV6_PKTINFO). */
 typedef struct {
     uint8_t address[16];          /* wire; IPv4 in the first 4 */
     uint32_t ifindex;
@@ -371,6 +381,10 @@ typedef struct {
     uint8_t pad1[2];
 } fd_question_client_t;
 _Static_assert(sizeof(fd_question_client_t) == 56, "SHM_LAYOUT");
+static inline uint32_t fd_question_client_off(uint8_t qname_len)
+{
+    return ((uint32_t)sizeof(fd_question_t) + qname_len + 7u) & ~7u;
+}
 
 /* A client that waits on a pending question. */
 typedef struct {
@@ -378,16 +392,18 @@ typedef struct {
     uint32_t pending;             /* slot of the question */
     uint32_t use;                 /* of that slot: a client of an older use is void */
     uint32_t connection_use;      /* TCP */
-    uint64_t arrived_ms;
+    uint64_t arrived_us;
     struct sockaddr_in6 peer;     /* or a sockaddr_in at its start */
     fd_local_t local;             /* wildcard listeners only */
     uint16_t id;
     uint16_t flags;               /* header's second 16 bits as the client sent them */
     uint16_t udp_size;            /* largest reply the client takes; TCP: 65535 */
     uint16_t connection;          /* TCP */
+    uint16_t zone;                /* number; its questions and replies are counted under it */
+    uint16_t request_size;        /* octets */
     uint8_t listener;
     uint8_t edns;                 /* fd_query_t.edns */
-    uint8_t pad[6];
+    uint8_t pad[2];
     uint8_t case_bits[32];        /* bit i: octet i of the qname came in upper case */
 } fd_client_t;
 _Static_assert(sizeof(fd_client_t) == 120, "SHM_LAYOUT");

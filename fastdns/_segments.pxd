@@ -8,8 +8,9 @@ from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_log_t, fd_post_t, f
 cdef uint64_t cache_geometry_sum(const fd_cache_header_t *header) noexcept nogil
 cdef uint64_t region_geometry_sum(const fd_region_t *region) noexcept nogil
 
-# CLOCK_BOOTTIME in ms.
+# CLOCK_BOOTTIME in ms, and in us.
 cdef uint64_t boottime_ms() noexcept nogil
+cdef uint64_t boottime_us() noexcept nogil
 
 # Map a whole segment; NULL (errno set) on failure. `size` is filled from fstat.
 cdef void *map_segment(int fd, bint writable, uint64_t *size) noexcept nogil

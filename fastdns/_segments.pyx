@@ -113,6 +113,12 @@ cdef uint64_t boottime_ms() noexcept nogil:
     return <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
 
 
+cdef uint64_t boottime_us() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_BOOTTIME, &now)
+    return <uint64_t>now.tv_sec * 1000000 + <uint64_t>now.tv_nsec // 1000
+
+
 cdef void *map_segment(int fd, bint writable, uint64_t *size) noexcept nogil:
     cdef stat status
     cdef void *base

@@ -56,6 +56,7 @@ cdef extern from "_atomics.h" nogil:
     void fd_seq_open(uint32_t *seq) noexcept
     void fd_seq_close(uint32_t *seq) noexcept
     void fd_copy_out(void *to, const void *from_, size_t n) noexcept
+    void fd_copy_out_at(void *to, const void *from_, size_t off, size_t n) noexcept
     void fd_copy_in(void *to, const void *from_, size_t n) noexcept
     void fd_announce_sleep(uint32_t *sleeping) noexcept
     bint fd_must_wake(const uint32_t *sleeping) noexcept
@@ -87,6 +88,7 @@ cdef extern from "_layout.h" nogil:
         FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
         FD_EDE_NONE
         FD_Q_RD, FD_Q_ALONE, FD_Q_CLIENT
+        FD_STOP_NO, FD_STOP_DRAIN, FD_STOP_NOW, FD_STOP_ROLL
         FD_PENDING_FREE, FD_PENDING_ASKED, FD_PENDING_UNSENT
         FD_CLIENT_FREE, FD_CLIENT_UDP, FD_CLIENT_TCP
         FD_EDNS_PRESENT, FD_EDNS_DO
@@ -163,6 +165,9 @@ cdef extern from "_layout.h" nogil:
         uint8_t qname_len
         uint8_t kind
         uint8_t ext_rcode
+        uint8_t rotate_len
+        uint16_t rotate_off
+        uint16_t rotate_count
 
     const uint32_t FD_ENTRY_QNAME_OFF
     uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
@@ -285,18 +290,22 @@ cdef extern from "_layout.h" nogil:
         uint8_t edns
         uint16_t udp_size
 
+    uint32_t fd_question_client_off(uint8_t qname_len) noexcept
+
     ctypedef struct fd_client_t:
         uint32_t state
         uint32_t pending
         uint32_t use
         uint32_t connection_use
-        uint64_t arrived_ms
+        uint64_t arrived_us
         sockaddr_in6 peer
         fd_local_t local
         uint16_t id
         uint16_t flags
         uint16_t udp_size
         uint16_t connection
+        uint16_t zone
+        uint16_t request_size
         uint8_t listener
         uint8_t edns
         uint8_t case_bits[32]

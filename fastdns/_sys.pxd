@@ -52,6 +52,7 @@ cdef extern from "<poll.h>" nogil:
         POLLOUT
 
 cdef extern from "<unistd.h>" nogil:
+    int getpid()
     long write(int fd, const void *data, size_t octets)
     int close(int fd)
 

@@ -7,10 +7,12 @@ from libc.string cimport memcpy, memset
 from fastdns._cache cimport OPEN_OK, cache_open, cache_t
 from fastdns._name cimport key_extra, name_fold_hash
 from fastdns._ring cimport ring_commit, ring_empty, ring_next, ring_open, ring_release, ring_reserve, ring_t
-from fastdns._segments cimport boottime_ms, map_segment, region_check
+from fastdns._segments cimport boottime_ms, config_check, map_segment, region_check
 from fastdns._shm cimport (
     FD_ENTRY_POSITIVE,
     FD_ENTRY_QNAME_OFF,
+    FD_PLUGIN_FORWARD,
+    FD_Q_CLIENT,
     FD_RECORD_ANSWER,
     FD_RECORD_FAILURE,
     fd_answer_t,
@@ -22,18 +24,35 @@ from fastdns._shm cimport (
     fd_in_hand_t,
     fd_load32,
     fd_load64,
+    fd_config_t,
     fd_post_t,
+    fd_question_client_off,
+    fd_question_client_t,
     fd_question_t,
     fd_region_t,
+    fd_series_t,
     fd_store32,
     fd_store64,
+    fd_waits_t,
+    fd_zone,
 )
 from fastdns._stats cimport FD_COUNTERS
+from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._store cimport STORE_OK, store_attach, store_close, store_put, store_t
 
 
+def zone_fingerprint(int config, int zone) -> int:
+    """Of a zone's block in a configuration segment: what entries of it carry."""
+    cdef uint64_t size = 0
+    cdef void *base = map_segment(config, False, &size)
+    cdef const fd_config_t *header = config_check(base, size)
+    if header == NULL or <uint32_t>zone >= header.zones.count:
+        raise RuntimeError("no such zone")
+    return fd_zone(header, zone).fingerprint
+
+
 cdef write_entry(fd_entry_t *entry, uint32_t octets, question, bytes name, bytes records, ttl_offsets,
-                 counts, int ttl_s, int msg_flags):
+                 counts, int ttl_s, int msg_flags, marked):
     cdef uint16_t *offsets
     cdef int i
     memset(entry, 0, octets)
@@ -50,19 +69,36 @@ cdef write_entry(fd_entry_t *entry, uint32_t octets, question, bytes name, bytes
     entry.records_len = <uint16_t>len(records)
     entry.ttl_count = <uint16_t>len(ttl_offsets)
     entry.qname_len = <uint8_t>len(name)
-    entry.kind = FD_ENTRY_POSITIVE
+    entry.kind = marked.get("kind", FD_ENTRY_POSITIVE)
+    entry.zone = marked.get("zone", 0)
+    entry.plugin = marked.get("plugin", FD_PLUGIN_FORWARD)
+    entry.fingerprint = marked.get("fingerprint", 0)
+    entry.plain_len = marked.get("plain_len", 12 + len(name) + 4 + len(records))
     memcpy(<uint8_t *>entry + FD_ENTRY_QNAME_OFF, <const uint8_t *>name, len(name))
     offsets = <uint16_t *>(<uint8_t *>entry + fd_entry_ttl_off(entry.qname_len))
     for i in range(len(ttl_offsets)):
         offsets[i] = ttl_offsets[i]
     memcpy(<uint8_t *>entry + fd_entry_records_off(entry.qname_len, entry.ttl_count),
            <const uint8_t *>records, len(records))
+    if marked.get("rotate"):
+        rotate_find(entry)
 
 
-def fill_cache(int fd, answers, int ttl_s=3600):
+def rotation(bytes name, bytes records, ttl_offsets, counts) -> tuple[int, int, int]:
+    """What may change places in an answer: offset, octets of each record, records."""
+    cdef uint32_t octets = fd_entry_size(<uint8_t>len(name), <uint16_t>len(ttl_offsets), <uint16_t>len(records))
+    cdef bytes room = bytes(octets + 64)
+    cdef fd_entry_t *entry = <fd_entry_t *><uint8_t *>room
+    question = {"key_hash": 0, "group": 0, "variant": 0, "key_flags": 0, "qtype": 1, "qclass": 1}
+    write_entry(entry, octets, question, name, records, ttl_offsets, counts, 60, 0, {"rotate": True})
+    return entry.rotate_off, entry.rotate_len, entry.rotate_count
+
+
+def fill_cache(int fd, answers, int ttl_s=3600, int group=0, int variant=0, **marked):
     """Store answers in the cache behind ``fd`` as its only writer.
 
-    answers: (wire qname in lower case, qtype, records, ttl_offsets, counts) each.
+    answers: (wire qname in lower case, qtype, records, ttl_offsets, counts) each. marked: kind, zone, plugin,
+    fingerprint, plain_len of the entries; rotate: loadbalance turns them.
     """
     cdef uint64_t size = 0
     cdef void *base = map_segment(fd, True, &size)
@@ -83,11 +119,12 @@ def fill_cache(int fd, answers, int ttl_s=3600):
     for name, qtype, records, ttl_offsets, counts in answers:
         octets = fd_entry_size(<uint8_t>len(name), <uint16_t>len(ttl_offsets), <uint16_t>len(records))
         room = bytes(octets + 64)
-        question = {"key_hash": name_fold_hash(<const uint8_t *>name, <uint32_t>len(name),
-                                               key_extra(0, 0, 0, qtype, 1), cache.hash_key, folded),
-                    "group": 0, "variant": 0, "key_flags": 0, "qtype": qtype, "qclass": 1}
+        extra = key_extra(group, variant, 0, qtype, 1)
+        question = {"key_hash": name_fold_hash(<const uint8_t *>name, <uint32_t>len(name), extra,
+                                               cache.hash_key, folded),
+                    "group": group, "variant": variant, "key_flags": 0, "qtype": qtype, "qclass": 1}
         write_entry(<fd_entry_t *><uint8_t *>room, octets, question, name, records, ttl_offsets,
-                    counts, ttl_s, 0)
+                    counts, ttl_s, 0, marked)
         stored += store_put(store, <fd_entry_t *><uint8_t *>room, boottime_ms()) == STORE_OK
     store_close(store)
     return stored
@@ -118,6 +155,7 @@ cdef class CoordinatorEnd:
     def take(self):
         """The next question as a dict, or None."""
         cdef fd_question_t *question = <fd_question_t *>ring_next(&self.questions)
+        cdef fd_question_client_t *client
         if question == NULL:
             return None
         taken = {
@@ -131,12 +169,20 @@ cdef class CoordinatorEnd:
             "flags": question.flags,
             "qname": bytes((<uint8_t *>question + sizeof(fd_question_t))[:question.qname_len]),
         }
+        if question.flags & FD_Q_CLIENT:
+            client = <fd_question_client_t *>(<uint8_t *>question + fd_question_client_off(question.qname_len))
+            assert question.record.len >= (<uint8_t *>client - <uint8_t *>question) + sizeof(fd_question_client_t)
+            taken["peer"] = bytes((<uint8_t *>&client.peer)[:sizeof(client.peer)])
+            taken["local"] = bytes((<uint8_t *>&client.local)[:16])
+            taken["listener"] = client.listener
+            taken["tcp"] = client.tcp
+            taken["edns"] = client.edns
         ring_release(&self.questions)
         return taken
 
     def answer(self, question, bytes records=b"", ttl_offsets=(), counts=(0, 0, 0), int ttl_s=60,
-               int msg_flags=0, ticket=None, qname=None):
-        """Put an answer record for a question of ``take``. False: the ring is full."""
+               int msg_flags=0, ticket=None, qname=None, **marked):
+        """Put an answer record for a question of ``take``; marked as for fill_cache. False: the ring is full."""
         cdef bytes name = question["qname"] if qname is None else qname
         cdef uint32_t octets = fd_entry_size(<uint8_t>len(name), <uint16_t>len(ttl_offsets),
                                              <uint16_t>len(records))
@@ -147,7 +193,7 @@ cdef class CoordinatorEnd:
         answer.record.kind = FD_RECORD_ANSWER
         answer.ticket = question["ticket"] if ticket is None else ticket
         write_entry(<fd_entry_t *>(<uint8_t *>answer + sizeof(fd_answer_t)), octets, question, name,
-                    records, ttl_offsets, counts, ttl_s, msg_flags)
+                    records, ttl_offsets, counts, ttl_s, msg_flags, marked)
         ring_commit(&self.answers)
         return True
 
@@ -206,6 +252,21 @@ cdef class CoordinatorEnd:
     def in_hand(self):
         cdef const fd_in_hand_t *hand = &self.region.in_hand
         return {"len": hand.len, "hash": hand.hash, "suspect": hand.suspect, "deaths": hand.deaths}
+
+    def series(self, int number):
+        """A series, a list for each of its fields."""
+        cdef fd_series_t *s = <fd_series_t *>fd_at(self.region, self.region.series.off) + number
+        assert <uint32_t>number < self.region.series.count
+        return {"requests": s.requests, "responses": s.responses, "request_sizes": s.request_sizes,
+                "request_octets": s.request_octets, "response_sizes": s.response_sizes,
+                "response_octets": s.response_octets, "times": s.times, "times_us": s.times_us,
+                "do_requests": s.do_requests, "cache_hits": s.cache_hits, "cache_misses": s.cache_misses,
+                "served_stale": s.served_stale}
+
+    def waits(self):
+        """What clients waited: hits, their us, misses, their us."""
+        cdef fd_waits_t *w = &self.region.waits
+        return w.hits, w.hits_us, w.misses, w.misses_us
 
     def counters(self):
         """The worker's counters, in the order of _counters.h."""

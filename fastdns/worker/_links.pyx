@@ -156,7 +156,7 @@ cdef bint sane_question(const fd_pending_t *question) noexcept nogil:
 
 cdef bint sane_client(const worker_t *worker, const pending_table_t *table, const fd_client_t *client) noexcept nogil:
     return (client.state == FD_CLIENT_UDP and client.pending < table.question_count
-            and client.listener < worker.config.listener_count
+            and client.listener < worker.config.listener_count and worker.udp_fds[client.listener] >= 0
             and sane_question(&table.questions[client.pending])
             and table.questions[client.pending].use == client.use)
 
@@ -205,7 +205,7 @@ cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *
         client = &table.clients[i]
         if sane_client(worker, table, client):
             # 48 bits of ms are 8,900 years.
-            arrivals[waiting] = (client.arrived_ms << 16) | i
+            arrivals[waiting] = (client.arrived_us // 1000 << 16) | i
             waiting += 1
         else:
             client.state = FD_CLIENT_FREE

@@ -13,15 +13,19 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset, strerror
 
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
+from fastdns._log cimport log_open
 from fastdns._memory cimport fd_take
 from fastdns._ring cimport ring_empty, ring_next, ring_open, ring_release
-from fastdns._segments cimport boottime_ms, config_check, map_segment, region_check
+from fastdns._segments cimport boottime_us, config_check, map_segment, region_check
 from fastdns._shm cimport (
     FD_BATCH,
     FD_ENTRY_MAX,
     FD_RECORD_ANSWER,
     FD_RX_BUFFER,
     FD_RX_STRIDE,
+    FD_STOP_DRAIN,
+    FD_STOP_NOW,
+    FD_STOP_ROLL,
     fd_announce_sleep,
     fd_answer_t,
     fd_at,
@@ -30,8 +34,10 @@ from fastdns._shm cimport (
     fd_load32,
     fd_load64,
     fd_record_t,
+    fd_series_t,
     fd_store32,
     fd_store64,
+    fd_zone_t,
 )
 from fastdns._stats cimport FD_C_wakeups, bump
 from fastdns._sys cimport (
@@ -41,9 +47,11 @@ from fastdns._sys cimport (
     epoll_create1,
     epoll_event,
     epoll_wait,
+    getpid,
     ring_eventfd,
     watch,
 )
+from fastdns.worker._count cimport count_settle
 from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
 from fastdns.worker._links cimport links_open
 from fastdns.worker._pending cimport pending_answer, pending_settle, pending_tick, pending_used
@@ -58,10 +66,7 @@ cdef enum:
     UDP_ROUNDS = 8               # batches of one listener before others get their turn
     ANSWERS_A_ROUND = 256        # answer records taken before sockets get their turn
     SUSPECT_MS = 60000           # how long a poisonous packet is remembered
-
-cdef enum:                       # the keeper's stop word
-    STOP_DRAIN = 1               # receive no more, answer what waits, leave
-    STOP_NOW = 2                 # leave what waits to the successor
+    ROLL_MS = 1000               # what TCP clients get to have their answers before a planned end
 
 
 cdef class Worker:
@@ -97,6 +102,9 @@ cdef class Worker:
             self.w.udp_fds[i] = fd
         for i, fd in enumerate(handles.tcp):
             self.w.tcp_fds[i] = fd
+        base = map_segment(handles.log, True, &size)
+        if not log_open(&self.w.log, base, size):
+            raise RuntimeError("log: not a log ring of this version")
         self.w.index = handles.index
         self.w.wake = handles.wake
         self.w.wake_coordinator = handles.wake_coordinator
@@ -107,7 +115,17 @@ cdef class Worker:
         w.batch = <fd_batch_t *>fd_at(w.region, w.region.batch.off)
         w.hits = <uint16_t *>fd_at(w.region, w.region.hits.off)
         w.counters = w.region.counters
-        w.now_ms = boottime_ms()
+        w.tally.began_us = w.now_us = boottime_us()
+        w.now_ms = w.now_us // 1000
+        w.spun = w.now_us ^ (<uint64_t>getpid() << 32)
+        w.zones = <const fd_zone_t *>fd_at(w.config, w.config.zones.off)
+        w.zone_count = w.config.zones.count
+        w.series_rows = <const uint16_t *>fd_at(w.config, w.config.series.off)
+        w.series_width = w.config.zones.count + 1
+        w.series = <fd_series_t *>fd_at(w.region, w.region.series.off)
+        w.series_count = w.region.series.count
+        if w.config.series.count < w.series_width * w.config.listener_count:
+            raise RuntimeError(f"config: {w.config.series.count} series numbers, too few")
         if w.region.hits.count < w.cache.shard_count * w.cache.slots:
             slots = w.cache.shard_count * w.cache.slots
             raise RuntimeError(f"region: {w.region.hits.count} hit figures for {slots} slots")
@@ -169,17 +187,20 @@ cdef class Worker:
 cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
     cdef uint32_t wait_ms = 0, stop
     cdef uint64_t tcp_due_ms = 0
+    cdef uint64_t leave_ms = 0
     cdef bint busy = True, draining = False
     ring_eventfd(w.wake_coordinator)
     fd_store32(&w.region.serving, 1)
     while True:
         fd_store64(&w.region.heartbeat, fd_load64(&w.region.heartbeat) + 1)
         stop = fd_load32(&w.region.stop)
-        if stop == STOP_NOW or (draining and tcp_drain(w) == 0 and pending_used(w) == 0):
+        if stop == FD_STOP_NOW or (draining and tcp_drain(w) == 0 and pending_used(w) == 0):
             break
-        if stop == STOP_DRAIN and not draining:
+        if stop == FD_STOP_DRAIN and not draining:
             draining = True
             udp_drain(w)
+        if stop == FD_STOP_ROLL and rolled(w, &leave_ms):
+            break
         busy = serve_events(w, 0 if busy else wait_ms)
         busy |= take_answers(w)
         wait_ms = pending_tick(w)
@@ -191,18 +212,27 @@ cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
     fd_store32(&w.region.serving, 0)
 
 
+# Whether it is time to leave for a successor that follows at once: UDP is served to the last and its
+# waiting clients are handed over; connections end with what they asked for, if that comes in time.
+cdef bint rolled(worker_t *w, uint64_t *leave_ms) noexcept nogil:
+    if leave_ms[0] == 0:
+        leave_ms[0] = w.now_ms + ROLL_MS
+    return tcp_drain(w) == 0 or w.now_ms >= leave_ms[0]
+
+
 # Wait for the kernel and serve what is ready. True: there may be more at once.
 cdef bint serve_events(worker_t *w, uint32_t wait_ms) noexcept nogil:
     cdef epoll_event events[EVENTS]
     cdef int n = wait_for_work(w, events, wait_ms)
     cdef bint busy = False
     cdef int i
-    w.now_ms = boottime_ms()
+    count_settle(w)                        # reads the clock
     for i in range(n):
         if (events[i].data.u64 >> 32) == EVENT_UDP:
             busy |= udp_turn(w, <uint32_t>events[i].data.u64)
         elif (events[i].data.u64 >> 32) != EVENT_WAKE:
             tcp_event(w, events[i].data.u64, events[i].events)
+            count_settle(w)
             busy = True
     return busy
 

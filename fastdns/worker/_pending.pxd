@@ -3,7 +3,7 @@
 # The facts lie in the region, so that a successor finds them; what links them: _links.pxd. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._shm cimport fd_query_t, fd_record_t
+from fastdns._shm cimport fd_query_t, fd_record_t, fd_zone_t
 from fastdns.worker._state cimport origin_t, worker_t
 
 ctypedef enum join_rc:
@@ -13,8 +13,9 @@ ctypedef enum join_rc:
 
 # Chain a client to the question of `query`, putting the question if it is new.
 #   question   the question section as the client sent it
+#   zone, zone_number   that the name falls into; in one with FD_ZONE_CLIENT nobody is joined
 cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
-                          const origin_t *origin) noexcept nogil
+                          const origin_t *origin, const fd_zone_t *zone, uint16_t zone_number) noexcept nogil
 
 # Answer the clients of an answer or failure record; pending_settle sends the replies off once all
 # records of the round were taken. Unmatched records are counted.

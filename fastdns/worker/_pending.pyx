@@ -13,21 +13,24 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._answer cimport compose_error, compose_reply
 from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup, entry_view
-from fastdns._proto cimport EDE_NO_REACHABLE_AUTHORITY, HEADER_LEN, MESSAGE_MAX, SERVFAIL
-from fastdns._proto cimport FLAG_RD
-from fastdns._name cimport put_u16
+from fastdns._name cimport get_u16, put_u16
+from fastdns._proto cimport EDE_NO_REACHABLE_AUTHORITY, FLAG_RD, HEADER_LEN, MESSAGE_MAX, SERVFAIL
 from fastdns._ring cimport ring_commit, ring_reserve
 from fastdns._shm cimport (
     FD_CLIENT_TCP,
     FD_CLIENT_UDP,
+    FD_EDNS_PRESENT,
     FD_PENDING_ASKED,
     FD_PENDING_FREE,
     FD_PENDING_UNSENT,
     FD_Q_ALONE,
+    FD_Q_CLIENT,
     FD_Q_RD,
     FD_RECORD_ANSWER,
     FD_RECORD_FAILURE,
     FD_RECORD_QUESTION,
+    FD_ZONE_CLIENT,
+    FD_ZONE_LOG,
     fd_answer_t,
     fd_client_t,
     fd_entry_t,
@@ -36,10 +39,13 @@ from fastdns._shm cimport (
     fd_must_wake,
     fd_pending_t,
     fd_query_t,
+    fd_question_client_off,
+    fd_question_client_t,
     fd_question_t,
     fd_record_t,
     fd_release32,
     fd_store32,
+    fd_zone_t,
     sockaddr_in,
     sockaddr_in6,
 )
@@ -57,6 +63,8 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
+from fastdns._zones cimport zone_at
+from fastdns.worker._count cimport count_late, entry_rcode, next_spin, zone_of_entry
 from fastdns.worker._links cimport (
     ANSWERED_MAX,
     NONE,
@@ -70,9 +78,10 @@ from fastdns.worker._links cimport (
     question_head,
     question_link_t,
 )
+from fastdns.worker._querylog cimport asker_t, log_query, replied_t
 from fastdns.worker._send cimport late_flush, late_push, late_room, received_local
 from fastdns.worker._state cimport origin_t, worker_t
-from fastdns.worker._tcp cimport tcp_reply, tcp_waits
+from fastdns.worker._tcp cimport tcp_peer, tcp_reply, tcp_waits
 
 cdef enum:
     REPEAT_WALK = 16             # steps along a chain in search of a repeated query
@@ -100,7 +109,8 @@ cdef uint16_t find_question(const pending_table_t *table, const fd_query_t *quer
     return NONE
 
 
-cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, uint64_t now_ms) noexcept nogil:
+cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, const fd_zone_t *zone,
+                           uint64_t now_ms) noexcept nogil:
     cdef uint16_t slot = table.free_question
     cdef fd_pending_t *question
     if slot == NONE:
@@ -116,16 +126,33 @@ cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, uint
     question.qclass = query.qclass
     question.qname_len = query.qname_len
     question.flags = FD_Q_RD if query.flags & FLAG_RD else FD_Q_ALONE
+    if zone.flags & FD_ZONE_CLIENT:
+        question.flags |= FD_Q_ALONE | FD_Q_CLIENT
     memcpy(question.qname, query.qname, query.qname_len)
     fd_release32(&question.state, FD_PENDING_UNSENT)
     link_question(table, slot)
     return slot
 
 
+# Who asks, behind the name of a question that is asked for one client alone.
+cdef void write_asker(const fd_client_t *client, fd_question_client_t *out) noexcept nogil:
+    out.peer = client.peer
+    out.local = client.local
+    out.listener = client.listener
+    out.tcp = client.state == FD_CLIENT_TCP
+    out.edns = client.edns
+    out.udp_size = client.udp_size
+
+
 cdef bint put_question(worker_t *worker, uint16_t slot) noexcept nogil:
-    cdef fd_pending_t *pending = &worker.pending.questions[slot]
-    cdef uint32_t octets = <uint32_t>sizeof(fd_question_t) + pending.qname_len
-    cdef fd_question_t *question = <fd_question_t *>ring_reserve(&worker.questions, octets)
+    cdef pending_table_t *table = worker.pending
+    cdef fd_pending_t *pending = &table.questions[slot]
+    cdef uint32_t name_end = <uint32_t>sizeof(fd_question_t) + pending.qname_len
+    cdef uint32_t octets = name_end
+    cdef fd_question_t *question
+    if pending.flags & FD_Q_CLIENT:
+        octets = fd_question_client_off(pending.qname_len) + <uint32_t>sizeof(fd_question_client_t)
+    question = <fd_question_t *>ring_reserve(&worker.questions, octets)
     if question == NULL:
         return False
     question.record.kind = FD_RECORD_QUESTION
@@ -142,9 +169,13 @@ cdef bint put_question(worker_t *worker, uint16_t slot) noexcept nogil:
     question.qname_len = pending.qname_len
     question.flags = pending.flags
     memcpy(<uint8_t *>question + sizeof(fd_question_t), pending.qname, pending.qname_len)
+    if pending.flags & FD_Q_CLIENT:
+        memset(<uint8_t *>question + name_end, 0, octets - name_end)
+        write_asker(&table.clients[table.question_links[slot].first],
+                    <fd_question_client_t *>(<uint8_t *>question + fd_question_client_off(pending.qname_len)))
     ring_commit(&worker.questions)
     fd_release32(&pending.state, FD_PENDING_ASKED)
-    worker.pending.put = True
+    table.put = True
     return True
 
 
@@ -158,9 +189,13 @@ cdef void write_case(fd_client_t *client, const uint8_t *question, uint32_t qnam
 
 
 cdef void write_client(worker_t *worker, fd_client_t *client, const fd_query_t *query,
-                       const uint8_t *question, const origin_t *origin) noexcept nogil:
+                       const uint8_t *question, const origin_t *origin, const fd_zone_t *zone,
+                       uint16_t zone_number) noexcept nogil:
     memset(&client.peer, 0, sizeof(sockaddr_in6))
-    if origin.state == FD_CLIENT_UDP:
+    if origin.state == FD_CLIENT_TCP:
+        if zone.flags & (FD_ZONE_LOG | FD_ZONE_CLIENT):    # nobody else wants to know
+            tcp_peer(worker, origin.connection, origin.connection_use, &client.peer, &client.local)
+    else:
         if (<const sockaddr_in *>origin.peer).sin_family == AF_INET:
             memcpy(&client.peer, origin.peer, sizeof(sockaddr_in))
         else:
@@ -168,7 +203,9 @@ cdef void write_client(worker_t *worker, fd_client_t *client, const fd_query_t *
         received_local(origin.control, origin.control_len, &client.local)
     client.connection = origin.connection
     client.connection_use = origin.connection_use
-    client.arrived_ms = worker.now_ms
+    client.arrived_us = worker.now_us
+    client.zone = zone_number
+    client.request_size = origin.request_size
     client.id = query.id
     client.flags = query.flags
     client.udp_size = query.udp_size
@@ -195,17 +232,18 @@ cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint1
 
 
 cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
-                          const origin_t *origin) noexcept nogil:
+                          const origin_t *origin, const fd_zone_t *zone, uint16_t zone_number) noexcept nogil:
     cdef pending_table_t *table = worker.pending
     cdef uint16_t place = table.free_client
     cdef uint16_t slot = NONE
+    cdef bint asked = True
     cdef fd_client_t *client
     if place == NONE:
         bump(worker.counters, FD_C_clients_full, 1)
         return JOIN_CLIENTS_FULL
     client = &table.clients[place]
-    write_client(worker, client, query, question, origin)
-    if query.flags & FLAG_RD:              # RD=0 is asked as it is, not joined
+    write_client(worker, client, query, question, origin, zone, zone_number)
+    if query.flags & FLAG_RD and not zone.flags & FD_ZONE_CLIENT:     # RD=0 is asked as it is, not joined
         slot = find_question(table, query)
     if slot != NONE:
         if origin.state == FD_CLIENT_UDP and repeats(table, client, slot, FD_CLIENT_UDP):
@@ -213,18 +251,19 @@ cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8
             return JOIN_WAITS
         bump(worker.counters, FD_C_joined_local, 1)
     else:
-        slot = new_question(table, query, worker.now_ms)
+        slot = new_question(table, query, zone, worker.now_ms)
         if slot == NONE:
             bump(worker.counters, FD_C_pending_full, 1)
             return JOIN_PENDING_FULL
-        if not put_question(worker, slot):
-            bump(worker.counters, FD_C_question_ring_full, 1)
-            queue_unsent(table, slot)
+        asked = False
     table.free_client = table.client_links[place].next
     client.pending = slot
     client.use = table.questions[slot].use
     fd_release32(&client.state, origin.state)
     link_client(table, place, slot)
+    if not asked and not put_question(worker, slot):
+        bump(worker.counters, FD_C_question_ring_full, 1)
+        queue_unsent(table, slot)
     if origin.state == FD_CLIENT_TCP:
         tcp_waits(worker, origin.connection, origin.connection_use)
     return JOIN_WAITS
@@ -257,28 +296,63 @@ cdef void write_question(const fd_client_t *client, const fd_pending_t *question
     put_u16(out + question.qname_len + 2, question.qclass)
 
 
+# Count and, where the zone has `log`, write down a reply that is on its way.
+cdef void note_reply(worker_t *worker, const fd_client_t *client, const fd_query_t *query,
+                     const answer_view *view, const uint8_t *reply) noexcept nogil:
+    cdef const fd_zone_t *zone = zone_at(worker.config, client.zone)
+    cdef const fd_entry_t *entry = view.entry if view != NULL else NULL
+    cdef uint32_t rcode = entry_rcode(entry) if entry != NULL else <uint32_t>SERVFAIL
+    cdef bint tcp = client.state == FD_CLIENT_TCP
+    cdef asker_t asker
+    cdef replied_t replied
+    count_late(worker, zone, client.zone, client.listener, tcp, entry, rcode, worker.now_us - client.arrived_us)
+    if zone == NULL or not zone.flags & FD_ZONE_LOG:
+        return
+    asker.peer = &client.peer
+    asker.local = &client.local
+    asker.arrived_us = client.arrived_us
+    asker.zone = client.zone
+    asker.request_size = client.request_size
+    asker.listener = client.listener
+    asker.tcp = tcp
+    replied.flags = get_u16(reply + 2) if entry != NULL else 0
+    replied.rcode = <uint16_t>rcode
+    replied.size = entry.plain_len if entry != NULL else 0
+    replied.edns_max = zone.edns_max
+    log_query(worker, &asker, query, reply + HEADER_LEN, &replied)
+
+
+# Octets that a client's reply may have.
+cdef uint32_t reply_limit(const worker_t *worker, const fd_client_t *client) noexcept nogil:
+    cdef uint32_t limit = client.udp_size
+    cdef const fd_zone_t *zone
+    if client.state == FD_CLIENT_TCP:
+        return limit
+    zone = zone_at(worker.config, client.zone)
+    if zone != NULL and zone.edns_max and client.edns & FD_EDNS_PRESENT:
+        limit = min(limit, <uint32_t>zone.edns_max)
+    return min(limit, worker.config.edns_max)
+
+
 # Reply to one waiting client, from an answer (view) or with SERVFAIL (view NULL).
 cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending_t *question,
-                   const answer_view *view, uint16_t ede) noexcept nogil:
+                   answer_view *view, uint16_t ede) noexcept nogil:
     cdef fd_query_t query
-    cdef uint8_t *out
-    cdef uint32_t limit = client.udp_size
+    cdef uint8_t *out = worker.reply + 2
     cdef uint32_t reply_len
     query_of(client, question, &query)
     if client.state == FD_CLIENT_UDP:
         out = late_room(worker, client.listener)
-        if limit > worker.config.edns_max:
-            limit = worker.config.edns_max
-    else:
-        out = worker.reply + 2
     write_question(client, question, out + HEADER_LEN)
     if view != NULL:
-        reply_len = compose_reply(view, &query, out, limit, worker.now_ms)
+        view.spin = next_spin(worker)
+        reply_len = compose_reply(view, &query, out, reply_limit(worker, client), worker.now_ms)
     else:
         reply_len = compose_error(&query, SERVFAIL, ede, out)
         bump(worker.counters, FD_C_servfail, 1)
     if out[2] & 0x02:                      # TC
         bump(worker.counters, FD_C_truncated, 1)
+    note_reply(worker, client, &query, view, out)
     if client.state == FD_CLIENT_UDP:
         late_push(worker, &client.peer, &client.local, reply_len)
     else:
@@ -287,7 +361,7 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
 
 # The replies of many questions leave with one sendmmsg. Places are freed after that
 # (pending_settle), so a death in between repeats some replies and loses none.
-cdef void answer_chain(worker_t *worker, uint16_t slot, const answer_view *view, uint16_t ede) noexcept nogil:
+cdef void answer_chain(worker_t *worker, uint16_t slot, answer_view *view, uint16_t ede) noexcept nogil:
     cdef pending_table_t *table = worker.pending
     cdef fd_pending_t *question = &table.questions[slot]
     cdef uint16_t place = table.question_links[slot].first
@@ -381,8 +455,10 @@ cdef void look_again(worker_t *worker) noexcept nogil:
             continue
         if not (table.questions[slot].flags & FD_Q_ALONE):
             key_of(&table.questions[slot], &query)
-            if cache_lookup(&worker.cache, &query, worker.now_ms, MESSAGE_MAX, worker.scratch, &view,
-                            &cache_slot, worker.counters) == CACHE_HIT:
+            worker.cache.spin = 0
+            if (cache_lookup(&worker.cache, &query, worker.now_ms, MESSAGE_MAX, worker.scratch, &view,
+                             &cache_slot, worker.counters) == CACHE_HIT
+                    and zone_of_entry(worker, view.entry) != NULL):
                 answer_chain(worker, <uint16_t>slot, &view, 0)
                 continue
         table.questions[slot].state = FD_PENDING_UNSENT
@@ -409,7 +485,7 @@ cdef uint32_t expire(worker_t *worker) noexcept nogil:
     cdef uint64_t due
     while table.oldest != NONE:
         place = table.oldest
-        due = table.clients[place].arrived_ms + worker.config.client_deadline_ms
+        due = table.clients[place].arrived_us // 1000 + worker.config.client_deadline_ms
         if due > worker.now_ms:
             late_flush(worker)
             return <uint32_t>min(due - worker.now_ms, <uint64_t>TICK_MAX_MS)

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastdns._shm cimport fd_query_t
+from fastdns._wire cimport parse_rc
 from fastdns.worker._state cimport origin_t, worker_t
 
 # Parse a message that came over TCP and answer it.
@@ -13,11 +14,20 @@ from fastdns.worker._state cimport origin_t, worker_t
 cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
                         const origin_t *origin, uint8_t *out) noexcept nogil
 
-# Answer a parsed query from the cache, or chain it to a pending question.
+# What the configuration says about a query that was parsed well, before the look-up: REFUSED for a
+# class that no block takes, and the variant of the key where answers differ by the client's family.
+cdef parse_rc admit_query(worker_t *worker, const uint8_t *question, uint32_t listener,
+                          fd_query_t *query) noexcept nogil
+
+# Answer a parsed query from the cache, or chain it to a pending question, or refuse it.
 #   out       the client's question stands at its offset 12 (UDP: the packet itself)
 #   limit     octets that the reply may have
 cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin, uint8_t *out, uint32_t limit) noexcept nogil
 
-# Count an rcode of our own by its name.
-cdef void count_error(worker_t *worker, int rcode) noexcept nogil
+# Write a reply of our own to what parsing or admit_query did not let pass, and count it.
+cdef uint32_t serve_error(worker_t *worker, const fd_query_t *query, parse_rc rc, const origin_t *origin,
+                          uint8_t *out) noexcept nogil
+
+# Count a packet that is not answered.
+cdef void count_dropped(worker_t *worker, parse_rc rc) noexcept nogil

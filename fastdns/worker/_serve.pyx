@@ -1,13 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """One query, from parsed to answered or chained: the same for UDP and TCP."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from fastdns._answer cimport compose_error, compose_reply
 from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup
-from fastdns._proto cimport BADVERS, EDE_NOT_READY, FORMERR, HEADER_LEN, MESSAGE_MAX, NOTIMP, REFUSED, SERVFAIL
-from fastdns._shm cimport FD_EDE_NONE, fd_load16, fd_query_t, fd_store16
+from fastdns._name cimport get_u16, key_extra, name_fold_hash
+from fastdns._proto cimport (
+    BADVERS,
+    CLASS_IN,
+    EDE_NOT_READY,
+    FORMERR,
+    HEADER_LEN,
+    MESSAGE_MAX,
+    NOTIMP,
+    REFUSED,
+    SERVFAIL,
+)
+from fastdns._shm cimport (
+    FD_CLIENT_TCP,
+    FD_CLIENT_UDP,
+    FD_EDE_NONE,
+    FD_EDNS_PRESENT,
+    FD_GROUP_ANY_CLASS,
+    FD_GROUP_FAMILY,
+    FD_ZONE_FAMILY,
+    FD_ZONE_LOG,
+    FD_ZONE_REFUSED,
+    fd_entry_t,
+    fd_load16,
+    fd_local_t,
+    fd_query_t,
+    fd_store16,
+    fd_zone_t,
+    sockaddr_in6,
+)
 from fastdns._stats cimport (
     FD_C_badvers,
     FD_C_dropped_response,
@@ -22,11 +50,31 @@ from fastdns._stats cimport (
     FD_C_truncated,
     bump,
 )
-from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_OK, parse_query, parse_rc
+from fastdns._sys cimport AF_INET6
+from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_OK, PARSE_REFUSED, parse_query, parse_rc
+from fastdns._zones cimport zone_at, zone_find
+from fastdns.worker._count cimport (
+    count_hit,
+    count_late,
+    count_miss,
+    count_refused,
+    entry_rcode,
+    next_spin,
+    zone_of_entry,
+)
 from fastdns.worker._hand cimport hand_clear, hand_take
 from fastdns.worker._pending cimport JOIN_WAITS, pending_join
+from fastdns.worker._querylog cimport asker_t, log_query, replied_t
+from fastdns.worker._send cimport received_local
 from fastdns.worker._state cimport origin_t, worker_t
+from fastdns.worker._tcp cimport tcp_peer
 
+cdef enum:
+    FAMILY_4 = 4                 # fd_query_t.variant of IPv4 and IPv6 clients
+    FAMILY_6 = 6
+
+
+# ------------------------------------------------------------------------------- errors ----
 
 cdef void count_error(worker_t *worker, int rcode) noexcept nogil:
     cdef int which = FD_C_servfail
@@ -41,39 +89,142 @@ cdef void count_error(worker_t *worker, int rcode) noexcept nogil:
     bump(worker.counters, which, 1)
 
 
+cdef void count_dropped(worker_t *worker, parse_rc rc) noexcept nogil:
+    bump(worker.counters, FD_C_dropped_short if rc == PARSE_DROP_SHORT else FD_C_dropped_response, 1)
+
+
+cdef uint32_t serve_error(worker_t *worker, const fd_query_t *query, parse_rc rc, const origin_t *origin,
+                          uint8_t *out) noexcept nogil:
+    count_error(worker, rc)
+    if rc == PARSE_REFUSED:      # the others don't reach CoreDNS's metrics either
+        count_refused(worker, query, origin, REFUSED, HEADER_LEN + query.qname_len + 4u)
+    return compose_error(query, rc, FD_EDE_NONE, out)
+
+
+# ---------------------------------------------------------------------------- admission ----
+
+cdef void choose_variant(worker_t *worker, const uint8_t *question, uint32_t listener,
+                         fd_query_t *query) noexcept nogil:
+    # A listener serves one family alone, so its clients' family is its own.
+    cdef const fd_zone_t *zone = zone_at(worker.config, zone_find(
+        worker.config, query.group, query.qname, query.qname_len, query.qtype))
+    if zone == NULL or not zone.flags & FD_ZONE_FAMILY:
+        return
+    query.variant = FAMILY_4
+    if worker.config.listeners[listener].address.sin6_family == AF_INET6:
+        query.variant = FAMILY_6
+    query.key_hash = name_fold_hash(
+        question, query.qname_len,
+        key_extra(query.group, query.variant, query.key_flags, query.qtype, query.qclass),
+        worker.cache.hash_key, query.qname)
+
+
+cdef parse_rc admit_query(worker_t *worker, const uint8_t *question, uint32_t listener,
+                          fd_query_t *query) noexcept nogil:
+    cdef uint8_t flags = worker.config.listeners[listener].flags
+    if query.qclass != CLASS_IN and not flags & FD_GROUP_ANY_CLASS:
+        return PARSE_REFUSED
+    if flags & FD_GROUP_FAMILY:
+        choose_variant(worker, question, listener, query)
+    return PARSE_OK
+
+
+# -------------------------------------------------------------------------------- lines ----
+
+cdef void log_now(worker_t *worker, const fd_zone_t *zone, uint16_t zone_number, const fd_query_t *query,
+                  const uint8_t *question, const origin_t *origin, replied_t *replied) noexcept nogil:
+    # The line of a query that is answered at once.
+    cdef asker_t asker
+    cdef sockaddr_in6 peer
+    cdef fd_local_t local
+    asker.peer = <const sockaddr_in6 *>origin.peer
+    asker.local = &local
+    if origin.state == FD_CLIENT_TCP:
+        tcp_peer(worker, origin.connection, origin.connection_use, &peer, &local)
+        asker.peer = &peer
+    else:
+        received_local(origin.control, origin.control_len, &local)
+    asker.arrived_us = worker.tally.began_us
+    asker.zone = zone_number
+    asker.request_size = origin.request_size
+    asker.listener = origin.listener
+    asker.tcp = origin.state == FD_CLIENT_TCP
+    replied.edns_max = zone.edns_max
+    log_query(worker, &asker, query, question, replied)
+
+
+# -------------------------------------------------------------------------------- serve ----
+
+cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone_t *zone,
+                        const fd_query_t *query, const uint8_t *question, const origin_t *origin,
+                        uint8_t *out, uint32_t limit) noexcept nogil:
+    cdef const fd_entry_t *entry = view.entry
+    cdef uint32_t reply_len
+    cdef replied_t replied
+    if zone.edns_max and query.edns & FD_EDNS_PRESENT and origin.state == FD_CLIENT_UDP:
+        limit = min(limit, <uint32_t>zone.edns_max)
+    bump(worker.counters, FD_C_hits, 1)
+    count_hit(worker, zone, query, origin, entry)
+    reply_len = compose_reply(view, query, out, limit, worker.now_ms)
+    if out[2] & 0x02:            # TC
+        bump(worker.counters, FD_C_truncated, 1)
+    if zone.flags & FD_ZONE_LOG:
+        replied.flags = get_u16(out + 2)
+        replied.rcode = <uint16_t>entry_rcode(entry)
+        replied.size = entry.plain_len
+        log_now(worker, zone, entry.zone, query, question, origin, &replied)
+    return reply_len
+
+
+cdef uint32_t serve_miss(worker_t *worker, const fd_query_t *query, const uint8_t *question,
+                         const origin_t *origin, uint8_t *out) noexcept nogil:
+    cdef uint32_t number = zone_find(worker.config, query.group, query.qname, query.qname_len, query.qtype)
+    cdef const fd_zone_t *zone = zone_at(worker.config, number)
+    cdef replied_t replied
+    if zone == NULL or zone.flags & FD_ZONE_REFUSED:
+        return serve_error(worker, query, PARSE_REFUSED, origin, out)
+    bump(worker.counters, FD_C_misses, 1)
+    count_miss(worker, zone, number, query, origin)
+    if pending_join(worker, query, question, origin, zone, <uint16_t>number) == JOIN_WAITS:
+        return 0
+    count_error(worker, SERVFAIL)
+    count_late(worker, zone, number, origin.listener, origin.state == FD_CLIENT_TCP, NULL, SERVFAIL, 0)
+    if zone.flags & FD_ZONE_LOG:
+        replied.flags = replied.size = 0
+        replied.rcode = SERVFAIL
+        log_now(worker, zone, <uint16_t>number, query, question, origin, &replied)
+    return compose_error(query, SERVFAIL, EDE_NOT_READY, out)
+
+
 cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin, uint8_t *out, uint32_t limit) noexcept nogil:
     cdef answer_view view
-    cdef uint32_t slot, reply_len
+    cdef const fd_zone_t *zone
+    cdef uint32_t slot
+    worker.cache.spin = next_spin(worker)
     if cache_lookup(&worker.cache, query, worker.now_ms, limit, worker.scratch, &view, &slot,
                     worker.counters) == CACHE_HIT:
-        fd_store16(&worker.hits[slot], fd_load16(&worker.hits[slot]) + 1)
-        bump(worker.counters, FD_C_hits, 1)
-        reply_len = compose_reply(&view, query, out, limit, worker.now_ms)
-        if out[2] & 0x02:                  # TC
-            bump(worker.counters, FD_C_truncated, 1)
-        return reply_len
-    bump(worker.counters, FD_C_misses, 1)
-    if pending_join(worker, query, question, origin) == JOIN_WAITS:
-        return 0
-    count_error(worker, SERVFAIL)
-    return compose_error(query, SERVFAIL, EDE_NOT_READY, out)
+        zone = zone_of_entry(worker, view.entry)
+        if zone != NULL:
+            fd_store16(&worker.hits[slot], fd_load16(&worker.hits[slot]) + 1)
+            return serve_hit(worker, &view, zone, query, question, origin, out, limit)
+    return serve_miss(worker, query, question, origin, out)
 
 
 cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
                         const origin_t *origin, uint8_t *out) noexcept nogil:
     cdef fd_query_t query
     cdef parse_rc rc
-    cdef uint32_t reply_len
+    cdef uint32_t reply_len = 0
     bump(worker.counters, FD_C_tcp_queries, 1)
     if not hand_take(worker, msg, msg_len):
         return 0
     rc = parse_query(msg, msg_len, worker.cache.hash_key,
                      worker.config.listeners[origin.listener].group, 0, &query)
+    if rc == PARSE_OK:
+        rc = admit_query(worker, msg + HEADER_LEN, origin.listener, &query)
     if rc < 0:
-        bump(worker.counters,
-             FD_C_dropped_short if rc == PARSE_DROP_SHORT else FD_C_dropped_response, 1)
-        reply_len = 0
+        count_dropped(worker, rc)
     else:
         query.udp_size = MESSAGE_MAX
         if query.qname_len:
@@ -81,7 +232,6 @@ cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
         if rc == PARSE_OK:
             reply_len = serve_query(worker, &query, msg + HEADER_LEN, origin, out, MESSAGE_MAX)
         else:
-            count_error(worker, rc)
-            reply_len = compose_error(&query, rc, FD_EDE_NONE, out)
+            reply_len = serve_error(worker, &query, rc, origin, out)
     hand_clear(worker)
     return reply_len

@@ -3,8 +3,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport cache_t
+from fastdns._log cimport log_t
 from fastdns._ring cimport ring_t
-from fastdns._shm cimport fd_batch_t, fd_config_t, fd_region_t
+from fastdns._shm cimport fd_batch_t, fd_config_t, fd_region_t, fd_series_t, fd_zone_t
 
 cdef struct tcp_t                # worker/_tcp.pyx
 cdef struct pending_table_t      # worker/_links.pxd
@@ -20,6 +21,17 @@ cdef enum:                       # epoll data: kind << 32 | index
 cdef enum:
     TCP_REPLY_ROOM = 65535 + 2 + 7   # a message and its length prefix; RFC 1035 s4.2.2
 
+cdef enum:
+    TALLY = 64                   # series that a batch may touch before they are timed
+
+# Hits since `began_us` whose time is not counted yet: how many, and of which series.
+ctypedef struct tally_t:
+    uint64_t began_us
+    uint32_t hits
+    uint32_t used
+    fd_series_t *series[64]      # TALLY
+    uint32_t counts[64]
+
 ctypedef struct worker_t:
     fd_region_t *region
     const fd_config_t *config
@@ -29,7 +41,17 @@ ctypedef struct worker_t:
     cache_t cache
     ring_t questions
     ring_t answers
-    uint64_t now_ms              # CLOCK_BOOTTIME, read once a round of the loop
+    log_t log
+    const fd_zone_t *zones       # the configuration's, by number
+    const uint16_t *series_rows  # of listeners: the series of each zone; the last is for what none took
+    fd_series_t *series          # in the region
+    uint32_t zone_count
+    uint32_t series_width        # of a row
+    uint32_t series_count
+    tally_t tally
+    uint64_t spun                # the last random number; they choose where rotated answers begin
+    uint64_t now_us              # CLOCK_BOOTTIME, read once a round of the loop and once a batch
+    uint64_t now_ms
     uint32_t index
     int epoll
     int wake
@@ -48,6 +70,7 @@ ctypedef struct worker_t:
 ctypedef struct origin_t:
     uint32_t state               # FD_CLIENT_UDP or FD_CLIENT_TCP
     uint8_t listener
+    uint16_t request_size        # octets of the query
     uint16_t connection          # TCP: index and use count of the connection
     uint32_t connection_use
     const void *peer             # UDP: sockaddr_in or sockaddr_in6

@@ -3,6 +3,7 @@
 # nogil; all memory is taken at open, message buffers from the pool in the worker's region.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._shm cimport fd_local_t, sockaddr_in6
 from fastdns.worker._state cimport tcp_t, worker_t
 from fastdns.worker._tcp_table cimport tcp_serve_t
 
@@ -16,6 +17,11 @@ cdef void tcp_close(worker_t *worker) noexcept nogil
 # An epoll event of kind EVENT_TCP_LISTENER or EVENT_TCP_CONNECTION; `data` as epoll gave it (a
 # connection's low 32 bits are its index and 16 bits of its use count).
 cdef void tcp_event(worker_t *worker, uint64_t data, uint32_t events) noexcept nogil
+
+# Who asks on a connection; on a wildcard listener also the address that was asked. Zeros for what
+# has gone. Two system calls: for those who want a client's address over TCP.
+cdef void tcp_peer(worker_t *worker, uint16_t connection, uint32_t connection_use, sockaddr_in6 *peer,
+                   fd_local_t *local) noexcept nogil
 
 # A client place was taken for a query of this connection: the connection is not idle until one
 # tcp_reply has followed for each call.

@@ -16,9 +16,10 @@ from libc.errno cimport (
 )
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
 
 from fastdns._memory cimport fd_take
-from fastdns._shm cimport fd_at, fd_store32
+from fastdns._shm cimport fd_at, fd_local_t, fd_store32, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_replies_tcp,
     FD_C_tcp_accept_failed,
@@ -28,6 +29,7 @@ from fastdns._stats cimport (
     FD_C_tcp_closed_slow,
     bump,
 )
+from fastdns._sys cimport AF_INET
 from fastdns.worker._state cimport EVENT_TCP_LISTENER, TCP_REPLY_ROOM, tcp_t, worker_t
 from fastdns.worker._tcp_pool cimport pool_close, pool_open
 from fastdns.worker._tcp_stream cimport (
@@ -60,6 +62,8 @@ from fastdns.worker._tcp_table cimport (
 )
 
 cdef extern from "<sys/socket.h>" nogil:
+    int getpeername(int fd, void *address, unsigned int *length)
+    int getsockname(int fd, void *address, unsigned int *length)
     int accept4(int fd, void *address, void *length, int flags)
     int setsockopt(int fd, int level, int option, const void *value, unsigned int size)
     enum:
@@ -145,6 +149,8 @@ cdef void _prepare_listeners(worker_t *worker) noexcept nogil:
     cdef int on = 1
     cdef int octets = SOCKET_BUFFER
     for i in range(worker.config.listener_count):
+        if worker.tcp_fds[i] < 0:
+            continue             # an empty slot
         setsockopt(worker.tcp_fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
         setsockopt(worker.tcp_fds[i], SOL_SOCKET, SO_SNDBUF, &octets, sizeof(octets))
         setsockopt(worker.tcp_fds[i], SOL_SOCKET, SO_RCVBUF, &octets, sizeof(octets))
@@ -155,15 +161,17 @@ cdef void _listen(worker_t *worker) noexcept nogil:
     cdef epoll_event event
     event.events = EPOLLIN
     for i in range(worker.config.listener_count):
-        event.data.u64 = (<uint64_t>EVENT_TCP_LISTENER << 32) | i
-        epoll_ctl(worker.epoll, EPOLL_CTL_ADD, worker.tcp_fds[i], &event)
+        if worker.tcp_fds[i] >= 0:
+            event.data.u64 = (<uint64_t>EVENT_TCP_LISTENER << 32) | i
+            epoll_ctl(worker.epoll, EPOLL_CTL_ADD, worker.tcp_fds[i], &event)
     tcp_state(worker).accepting = True
 
 
 cdef void _stop_listening(worker_t *worker) noexcept nogil:
     cdef uint32_t i
     for i in range(worker.config.listener_count):
-        epoll_ctl(worker.epoll, EPOLL_CTL_DEL, worker.tcp_fds[i], NULL)
+        if worker.tcp_fds[i] >= 0:
+            epoll_ctl(worker.epoll, EPOLL_CTL_DEL, worker.tcp_fds[i], NULL)
     tcp_state(worker).accepting = False
 
 
@@ -245,6 +253,28 @@ cdef connection_t *_find(worker_t *worker, uint16_t index, uint32_t use) noexcep
         return NULL
     connection = &tcp.connections[index]
     return connection if connection.phase != PHASE_FREE and connection.use == use else NULL
+
+
+cdef void tcp_peer(worker_t *worker, uint16_t connection, uint32_t connection_use, sockaddr_in6 *peer,
+                   fd_local_t *local) noexcept nogil:
+    cdef connection_t *asking = _find(worker, connection, connection_use)
+    cdef sockaddr_in6 own
+    cdef unsigned int octets = sizeof(sockaddr_in6)
+    memset(peer, 0, sizeof(sockaddr_in6))
+    memset(local, 0, sizeof(fd_local_t))
+    memset(&own, 0, sizeof(sockaddr_in6))
+    if asking == NULL:
+        return
+    getpeername(asking.fd, peer, &octets)
+    if not worker.config.listeners[asking.listener].wildcard:
+        return
+    octets = sizeof(sockaddr_in6)
+    getsockname(asking.fd, &own, &octets)
+    if own.sin6_family == AF_INET:
+        memcpy(local.address, &(<sockaddr_in *>&own).sin_addr, 4)
+    else:
+        memcpy(local.address, &own.sin6_addr, 16)
+        local.ifindex = own.sin6_scope_id
 
 
 cdef void tcp_waits(worker_t *worker, uint16_t connection, uint32_t connection_use) noexcept nogil:

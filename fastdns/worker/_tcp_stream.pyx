@@ -7,7 +7,7 @@ client doesn't read its replies, it isn't read either.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastdns._proto cimport HEADER_LEN
@@ -138,6 +138,7 @@ cdef void _serve_buffer(worker_t *worker, connection_t *connection, uint32_t tot
         if left - PREFIX < length:
             break
         connection.asked = True
+        origin.request_size = <uint16_t>length
         answer = tcp.serve(worker, at + PREFIX, length, &origin, tcp.gather + gathered + PREFIX)
         if connection.use != use:
             return               # serving made late replies due, and one found it broken

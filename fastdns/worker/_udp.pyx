@@ -7,11 +7,10 @@ written over the packet past its question; the parsed query is whole before that
 half-written reply can always be written again.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from fastdns._answer cimport compose_error
 from fastdns._cache cimport cache_prefetch, cache_prefetch_entry
 from fastdns._memory cimport fd_take
 from fastdns._proto cimport HEADER_LEN
@@ -19,7 +18,6 @@ from fastdns._shm cimport (
     FD_BATCH,
     FD_CLIENT_UDP,
     FD_CONTROL_BUFFER,
-    FD_EDE_NONE,
     FD_RX_BUFFER,
     FD_RX_DONE,
     FD_RX_PARSED,
@@ -37,8 +35,6 @@ from fastdns._shm cimport (
     sockaddr_in6,
 )
 from fastdns._stats cimport (
-    FD_C_dropped_response,
-    FD_C_dropped_short,
     FD_C_dropped_source,
     FD_C_recovered_packets,
     FD_C_rx_truncated,
@@ -46,10 +42,11 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, EPOLL_CTL_DEL, EPOLLIN, MSG_DONTWAIT, MSG_TRUNC, epoll_ctl, recvmmsg, watch
-from fastdns._wire cimport PARSE_DROP_SHORT, PARSE_FORMERR, PARSE_OK, parse_query, parse_rc
+from fastdns._wire cimport PARSE_FORMERR, PARSE_OK, parse_query, parse_rc
+from fastdns.worker._count cimport count_settle
 from fastdns.worker._hand cimport hand_clear, hand_take
 from fastdns.worker._send cimport answer_from, received_local, send_all
-from fastdns.worker._serve cimport count_error, serve_query
+from fastdns.worker._serve cimport admit_query, count_dropped, serve_error, serve_query
 from fastdns.worker._state cimport EVENT_UDP, origin_t, worker_t
 
 # Private: what a successor need not find.
@@ -66,6 +63,8 @@ cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
         return NULL
     udp.dirty = FD_BATCH
     for i in range(worker.config.listener_count):
+        if worker.udp_fds[i] < 0:
+            continue                       # an empty slot
         if watch(worker.epoll, worker.udp_fds[i], EPOLLIN, (<uint64_t>EVENT_UDP << 32) | i) != 0:
             free(udp)
             return NULL
@@ -75,7 +74,8 @@ cdef udp_t *udp_open(worker_t *worker) noexcept nogil:
 cdef void udp_drain(worker_t *worker) noexcept nogil:
     cdef uint32_t i
     for i in range(worker.config.listener_count):
-        epoll_ctl(worker.epoll, EPOLL_CTL_DEL, worker.udp_fds[i], NULL)
+        if worker.udp_fds[i] >= 0:
+            epoll_ctl(worker.epoll, EPOLL_CTL_DEL, worker.udp_fds[i], NULL)
 
 
 # ---------------------------------------------------------------------------- receiving ----
@@ -121,6 +121,7 @@ cdef uint32_t udp_round(worker_t *worker, uint32_t listener) noexcept nogil:
     serve_batch(worker, listener, <uint32_t>n)
     send_batch(worker, listener, <uint32_t>n)
     fd_release32(&batch.count, 0)
+    count_settle(worker)
     return <uint32_t>n
 
 
@@ -163,11 +164,21 @@ cdef void parse_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept 
             parse_one(worker, listener, i)
 
 
+cdef inline void origin_of(fd_batch_t *batch, uint32_t listener, uint32_t i, origin_t *origin) noexcept nogil:
+    origin.state = FD_CLIENT_UDP
+    origin.listener = <uint8_t>listener
+    origin.request_size = <uint16_t>batch.messages[i].msg_len
+    origin.peer = &batch.peers[i]
+    origin.control = batch.messages[i].msg_hdr.msg_control
+    origin.control_len = <uint32_t>batch.messages[i].msg_hdr.msg_controllen
+
+
 cdef void parse_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept nogil:
     cdef fd_batch_t *batch = worker.batch
     cdef mmsghdr *message = &batch.messages[i]
     cdef fd_query_t *query = &batch.queries[i]
     cdef parse_rc rc
+    cdef origin_t origin
     if not hand_take(worker, batch.buffers[i], message.msg_len):
         batch.status[i] = FD_RX_DONE
         return
@@ -182,15 +193,16 @@ cdef void parse_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept no
         if rc == PARSE_OK:
             rc = PARSE_FORMERR
     if rc == PARSE_OK:
+        rc = admit_query(worker, <uint8_t *>batch.buffers[i] + HEADER_LEN, listener, query)
+    if rc == PARSE_OK:
         cache_prefetch(&worker.cache, query.key_hash)
         batch.status[i] = FD_RX_PARSED
     elif rc < 0:
-        bump(worker.counters,
-             FD_C_dropped_short if rc == PARSE_DROP_SHORT else FD_C_dropped_response, 1)
+        count_dropped(worker, rc)
         batch.status[i] = FD_RX_DONE
     else:
-        count_error(worker, rc)
-        batch.vectors[i].iov_len = compose_error(query, rc, FD_EDE_NONE, batch.buffers[i])
+        origin_of(batch, listener, i, &origin)
+        batch.vectors[i].iov_len = serve_error(worker, query, rc, &origin, batch.buffers[i])
         batch.status[i] = FD_RX_REPLY
 
 
@@ -210,16 +222,11 @@ cdef void serve_batch(worker_t *worker, uint32_t listener, uint32_t n) noexcept 
 cdef void serve_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept nogil:
     cdef fd_batch_t *batch = worker.batch
     cdef fd_query_t *query = &batch.queries[i]
-    cdef msghdr *message = &batch.messages[i].msg_hdr
     cdef uint32_t limit = query.udp_size
     cdef uint32_t reply_len
     cdef origin_t origin
     hand_take(worker, batch.buffers[i], batch.messages[i].msg_len)
-    origin.state = FD_CLIENT_UDP
-    origin.listener = <uint8_t>listener
-    origin.peer = &batch.peers[i]
-    origin.control = message.msg_control
-    origin.control_len = <uint32_t>message.msg_controllen
+    origin_of(batch, listener, i, &origin)
     if limit > worker.config.edns_max:
         limit = worker.config.edns_max
     reply_len = serve_query(worker, query, <uint8_t *>batch.buffers[i] + HEADER_LEN, &origin,
@@ -264,6 +271,8 @@ cdef bint usable(const worker_t *worker, fd_batch_t *batch) noexcept nogil:
     cdef fd_query_t *query
     if batch.count == 0 or batch.count > <uint32_t>FD_BATCH or batch.listener >= worker.config.listener_count:
         return False
+    if worker.udp_fds[batch.listener] < 0:
+        return False                       # nobody listens there any more
     for i in range(batch.count):
         query = &batch.queries[i]
         if batch.messages[i].msg_len > <uint32_t>FD_RX_BUFFER:

@@ -32,11 +32,13 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_name": {"_proto"},
     "_wire": {"_name", "_proto", "_shm"},
     "_response": {"_name", "_proto"},
+    "_rotate": {"_shm"},
     "_compress": {"_name", "_proto", "_response"},
-    "_cache": {"_proto", "_segments", "_shm", "_stats"},
+    "_cache": {"_proto", "_rotate", "_segments", "_shm", "_stats"},
     "_zones": {"_proto", "_shm"},
-    "_answer": {"_cache", "_name", "_proto", "_shm"},
+    "_answer": {"_cache", "_name", "_proto", "_rotate", "_shm"},
     "_ring": {"_shm"},
+    "_log": {"_ring", "_segments", "_shm", "_stats"},
     "child": {"_process", "forking"},
     "snapshot": {"_segments", "_stats", "errors"},
 }
@@ -46,7 +48,7 @@ SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
     "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress",
-    "_cache", "_answer", "_ring", "_zones", "handles", "child", "forking", "log",
+    "_rotate", "_cache", "_answer", "_ring", "_log", "_zones", "handles", "child", "forking", "log",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's
@@ -78,12 +80,12 @@ OUTSIDE: Final[dict[str, set[str]]] = {
 # Inside a role: each module may import those before it.
 ORDER: Final[dict[str, list[str]]] = {
     "worker": [
-        "_state", "_hand", "_links", "_send", "_tcp_pool", "_tcp_table", "_tcp_stream", "_tcp", "_pending",
-        "_serve", "_udp", "_loop",
+        "_state", "_hand", "_count", "_querylog", "_links", "_send", "_tcp_pool", "_tcp_table", "_tcp_stream",
+        "_tcp", "_pending", "_serve", "_udp", "_loop",
     ],
     "coordinator": [
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_state", "_deaths", "_delivery",
-        "_inflight", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop",
+        "_inflight", "_rotation", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop",
         "_coordinator",
     ],
     "keeper": ["_children", "_addresses", "_groups", "_loop"],

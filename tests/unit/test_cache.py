@@ -85,7 +85,7 @@ def test_open_refuses_another_segment() -> None:
     [
         (MAGIC, b"FASDNSR1", "not_a_cache"),
         (MAGIC, bytes(8), "not_a_cache"),
-        (VERSION, struct.pack("<I", 2), "other_layout"),
+        (VERSION, struct.pack("<I", 0xFFFF), "other_layout"),
         (SUM, bytes(8), "other_layout"),
         (BOOT_ID, bytes(16), "other_boot"),
         (TIME_NS, struct.pack("<Q", 1), "other_boot"),

@@ -4,135 +4,20 @@
 from __future__ import annotations
 
 import os
-import re
-import select
 import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import dns.flags
 import dns.message
 import dns.rcode
 import dns.rrset
-import multiprocess
 import pytest
 
-import fastdns
-from fastdns import _segments
-from fastdns._testing.worker import CoordinatorEnd
-from fastdns.control._tables import create_config
-from fastdns.control.addresses import Endpoint
-from fastdns.control.model import Limits, Upstream, plain_config
-from fastdns.handles import WorkerHandles
-from fastdns.worker import process
-
-COUNTERS = re.findall(r"X\((\w+), \"", (Path(fastdns.__file__).parent / "_counters.h").read_text())
-IP_PKTINFO = 8  # the socket module has it from 3.14 on
-CACHE = 1 << 20
-PATIENCE_S = 5.0
-
-
-def until(what: Callable[[], Any]) -> Any:
-    """Poll until ``what`` says something true."""
-    end = time.monotonic() + PATIENCE_S
-    while not (found := what()):
-        assert time.monotonic() < end, "nothing came within the test's patience"
-        time.sleep(0.001)
-    return found
-
-
-@dataclass
-class Node:
-    """Segments and sockets of one worker, as the keeper would hold them."""
-
-    handles: WorkerHandles
-    address: tuple[str, int]
-    end: CoordinatorEnd
-    processes: list[Any]
-
-    def start(self) -> Any:
-        child = multiprocess.get_context("fork").Process(target=process.main, args=(self.handles,))
-        serving = self.end.heartbeat
-        child.start()
-        self.processes.append(child)
-        until(lambda: self.end.heartbeat > serving)
-        return child
-
-    def count(self, name: str) -> int:
-        return self.end.counters()[COUNTERS.index(name)]
-
-    def question(self) -> dict[str, Any]:
-        taken: dict[str, Any] = until(self.end.take)
-        return taken
-
-
-def bind_both(listen: str) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on one port that both could have."""
-    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    while True:
-        udp = socket.socket(family, socket.SOCK_DGRAM)
-        tcp = socket.socket(family, socket.SOCK_STREAM)
-        if family == socket.AF_INET6:
-            for sock in (udp, tcp):
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif listen == "0.0.0.0":
-            udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        tcp.bind((listen, 0))
-        tcp.listen(16)
-        tcp.setblocking(False)
-        try:
-            udp.bind((listen, tcp.getsockname()[1]))
-        except OSError:  # somebody else's: take another
-            udp.close()
-            tcp.close()
-        else:
-            return udp, tcp
-
-
-def make_node(listen: str = "127.0.0.1", deadline_ms: int = 4500, **sizes: int) -> Iterator[Node]:
-    cache = _segments.create_cache(CACHE)
-    region = _segments.create_region(0, slots=_segments.cache_slots(CACHE), **sizes)
-    udp, tcp = bind_both(listen)
-    with closing(udp), closing(tcp):
-        port = udp.getsockname()[1]
-        config = create_config(
-            plain_config(
-                (Endpoint(listen, port),),
-                (Upstream(Endpoint("127.0.0.1", 9)),),
-                worker_count=1,
-                limits=Limits(client_deadline_ms=deadline_ms),
-            )
-        )
-        handles = WorkerHandles(
-            index=0,
-            config=config,
-            cache=_segments.reopen_read_only(cache),
-            region=region,
-            wake=os.eventfd(0, os.EFD_NONBLOCK),
-            wake_coordinator=os.eventfd(0, os.EFD_NONBLOCK),
-            log=_segments.create_log("worker-0", 16384),
-            udp=[udp.fileno()],
-            tcp=[tcp.fileno()],
-        )
-        reach = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen, listen)
-        node = Node(handles, (reach, port), CoordinatorEnd(region), [])
-        try:
-            node.start()
-            yield node
-        finally:
-            for child in node.processes:
-                if child.is_alive():
-                    child.kill()
-                child.join()
-            for descriptor in {*handles.descriptors(), cache} - {udp.fileno(), tcp.fileno()}:
-                os.close(descriptor)
+from tests.workertools import PATIENCE_S, Node, a_records, make_node, query, receive, silent, until
 
 
 @pytest.fixture
@@ -146,28 +31,6 @@ def client(node: Node) -> Iterator[socket.socket]:
         sock.connect(node.address)
         sock.settimeout(PATIENCE_S)
         yield sock
-
-
-def query(name: str, qtype: str = "A", **options: Any) -> dns.message.Message:
-    return dns.message.make_query(name, qtype, **options)
-
-
-def a_records(addresses: list[str], ttl: int = 60) -> tuple[bytes, list[int], tuple[int, int, int]]:
-    """A records owned by the question's name (a pointer to offset 12), and their TTL offsets."""
-    records = b""
-    offsets = []
-    for address in addresses:
-        offsets.append(len(records) + 6)
-        records += struct.pack("!HHHIH", 0xC00C, 1, 1, ttl, 4) + socket.inet_aton(address)
-    return records, offsets, (len(addresses), 0, 0)
-
-
-def receive(sock: socket.socket) -> dns.message.Message:
-    return dns.message.from_wire(sock.recv(65535))
-
-
-def silent(sock: socket.socket, wait_s: float = 0.1) -> bool:
-    return not select.select([sock], [], [], wait_s)[0]
 
 
 def test_miss_is_put_once_and_answers_every_client_with_its_own_case(node: Node) -> None:
@@ -390,7 +253,7 @@ def test_tcp_message_that_kills_twice_is_refused(node: Node) -> None:
         node.processes[-1].join()
         node.end.died_on_tcp(poison.to_wire())
         node.start()
-        assert node.end.in_hand["deaths"] == deaths
+        until(lambda expected=deaths: node.end.in_hand["deaths"] == expected)  # the heartbeat moves before
         with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
             stream = sock.makefile("rb")
             for message in (poison, query("harmless.test.")):
