@@ -20,14 +20,29 @@ from fastdns._shm cimport (
     FD_GROUP_FAMILY,
     FD_LAYOUT_VERSION,
     FD_MAGIC_CONFIG,
+    FD_MATCH_EXACT,
+    FD_MATCH_PREFIX,
+    FD_MATCH_SUBSTRING,
+    FD_MATCH_SUFFIX,
     FD_MAX_BLOCKS,
     FD_MAX_LISTENERS,
     FD_MAX_SERIES,
     FD_MAX_UPSTREAMS,
     FD_MAX_ZONES,
+    FD_NO_HOST,
     FD_NO_SERIES,
     FD_NO_ZONE,
+    FD_STEP_CLASS,
     FD_STEP_FORWARD,
+    FD_STEP_HOSTS,
+    FD_STEP_NAME,
+    FD_STEP_RCODE,
+    FD_STEP_RULE,
+    FD_STEP_SLOW,
+    FD_STEP_STOP,
+    FD_STEP_TTL,
+    FD_STEP_TYPE,
+    FD_STEP_WHOAMI,
     FD_ZONE_CACHE,
     FD_ZONE_CLIENT,
     FD_ZONE_FAMILY,
@@ -39,7 +54,10 @@ from fastdns._shm cimport (
     fd_block_t,
     fd_config_t,
     fd_forward_t,
+    fd_host_t,
+    fd_hosts_t,
     fd_part_t,
+    fd_rule_t,
     fd_step_t,
     fd_zone_t,
     sockaddr_in,
@@ -47,7 +65,7 @@ from fastdns._shm cimport (
 )
 from fastdns._zones cimport zone_hash
 
-from fastdns.control.model import Forward
+from fastdns.control.model import Forward, HostsStep, NameStep, ReplyStep, SlowStep, TypeStep, WhoamiStep
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t htons(uint16_t value)
@@ -183,16 +201,108 @@ cdef bytes forward_of(_Segment segment, step):
     cdef bytes excepted = _wire_names(step.except_)
     cdef int i
     memset(&forward, 0, sizeof(forward))
-    if not 0 < len(step.upstreams) <= FD_FORWARD_UPSTREAMS:
-        raise ValueError(f"{len(step.upstreams)} upstreams: expected 1 to {FD_FORWARD_UPSTREAMS}")
+    if len(step.upstreams) > FD_FORWARD_UPSTREAMS:
+        raise ValueError(f"{len(step.upstreams)} upstreams: expected at most {FD_FORWARD_UPSTREAMS}")
     forward.name_off = segment.text(name)
     forward.name_len = <uint8_t>len(name)
-    forward.except_off = segment.text(excepted)
+    forward.except_off = segment.text(excepted) if excepted else 0
     forward.except_len = len(excepted)
     forward.upstream_count = <uint8_t>len(step.upstreams)
     for i, number in enumerate(step.upstreams):
         forward.upstreams[i] = number
     return <bytes>(<char *>&forward)[:sizeof(forward)]
+
+
+cdef bytes rule_of(_Segment segment, step):
+    """A rule of `rewrite`, of any of its forms."""
+    cdef fd_rule_t rule
+    cdef bytes from_text = b""
+    cdef bytes to_text = b""
+    memset(&rule, 0, sizeof(rule))
+    if isinstance(step, NameStep):
+        from_text, to_text = _text(step.from_), _text(step.to)
+        rule.automatic = step.automatic
+    else:
+        rule.from_ = step.from_
+        rule.to = step.to
+    if isinstance(step, ReplyStep):
+        from_text = _text(step.name)
+    if not isinstance(step, TypeStep):
+        rule.match = _MATCHES[step.match]
+        rule.from_off = segment.text(from_text)
+        rule.from_len = <uint16_t>len(from_text)
+    if to_text:
+        rule.to_off = segment.text(to_text)
+        rule.to_len = <uint16_t>len(to_text)
+    return <bytes>(<char *>&rule)[:sizeof(rule)]
+
+
+cdef bytes host_of(_Segment segment, bytes name, record, uint32_t next):
+    cdef fd_host_t host
+    cdef bytes data = b"".join(record.inet4 + record.inet6) + _wire_names(record.pointers)
+    memset(&host, 0, sizeof(host))
+    host.name_off = segment.put(name)
+    host.name_len = <uint8_t>len(name)
+    host.next = next
+    host.data_off = segment.put(data)
+    host.v4_count = len(record.inet4)
+    host.v6_count = len(record.inet6)
+    host.ptr_count = len(record.pointers)
+    return <bytes>(<char *>&host)[:sizeof(host)]
+
+
+cdef bytes hosts_of(_Segment segment, step):
+    """The table of a `hosts`: an open hash by name, as zones have it."""
+    cdef fd_hosts_t hosts
+    cdef bytes name
+    cdef uint32_t head
+    cdef uint32_t heads_count = 4
+    memset(&hosts, 0, sizeof(hosts))
+    while heads_count < len(step.names):
+        heads_count *= 2
+    heads = array.array("I", [FD_NO_HOST]) * heads_count
+    rows = []
+    for number, (text, record) in enumerate(step.names.items()):
+        name = wire_name(text)
+        head = zone_hash(0, <const uint8_t *>name, <uint32_t>len(name)) & (heads_count - 1)
+        rows.append(host_of(segment, name, record, heads[head]))
+        heads[head] = number
+    hosts.heads.off = segment.put(heads.tobytes())
+    hosts.heads.count = heads_count
+    hosts.names = segment.part(rows)
+    hosts.zones = segment.names(step.zones)
+    hosts.through = segment.names(step.through)
+    hosts.ttl_s = step.ttl_s
+    return <bytes>(<char *>&hosts)[:sizeof(hosts)]
+
+
+cdef bytes program_of(_Segment segment, step):
+    cdef fd_part_t part
+    cdef bytes content = step.program.encode()
+    part.off = segment.put(content)
+    part.count = <uint32_t>len(content)
+    return <bytes>(<char *>&part)[:sizeof(part)]
+
+
+_MATCHES = {
+    "exact": FD_MATCH_EXACT,
+    "prefix": FD_MATCH_PREFIX,
+    "suffix": FD_MATCH_SUFFIX,
+    "substring": FD_MATCH_SUBSTRING,
+}
+_KINDS = {
+    Forward: FD_STEP_FORWARD,
+    HostsStep: FD_STEP_HOSTS,
+    NameStep: FD_STEP_NAME,
+    WhoamiStep: FD_STEP_WHOAMI,
+    SlowStep: FD_STEP_SLOW,
+}
+_WHATS = {"type": FD_STEP_TYPE, "class": FD_STEP_CLASS, "ttl": FD_STEP_TTL, "rcode": FD_STEP_RCODE}
+
+
+def _text(str name) -> bytes:
+    # The octets of a name that is no UTF-8 came in as surrogates.
+    return name.encode(errors="surrogateescape")
 
 
 cdef fd_part_t steps_of(_Segment segment, steps) except *:
@@ -202,10 +312,20 @@ cdef fd_part_t steps_of(_Segment segment, steps) except *:
         memset(&out, 0, sizeof(out))
         out.number = number
         if isinstance(step, Forward):
-            out.kind = FD_STEP_FORWARD
-            out.argument = segment.put(forward_of(segment, step))
+            content = forward_of(segment, step)
+        elif isinstance(step, HostsStep):
+            content = hosts_of(segment, step)
+        elif isinstance(step, (NameStep, TypeStep, ReplyStep)):
+            content = rule_of(segment, step)
+        elif isinstance(step, SlowStep):
+            content = program_of(segment, step)
         else:
-            raise ValueError(f"{step!r} is no step")
+            content = b""
+        out.kind = _WHATS[step.what] if isinstance(step, (TypeStep, ReplyStep)) else _KINDS[type(step)]
+        if isinstance(step, (NameStep, TypeStep, ReplyStep)) or (isinstance(step, SlowStep) and step.rule):
+            out.flags = <uint8_t>(FD_STEP_RULE | (FD_STEP_STOP if step.stop else 0))
+        if content:
+            out.argument = segment.put(content)
         rows.append(<bytes>(<char *>&out)[:sizeof(out)])
     return segment.part(rows)
 

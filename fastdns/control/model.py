@@ -3,6 +3,7 @@
 a sealed segment by ``_tables.create_config``; the rest stays here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fastdns.control.addresses import Endpoint
@@ -82,7 +83,74 @@ class Forward:
     except_: tuple[str, ...] = ()  #: names at or below these go on to the next step
 
 
-Step = Forward  #: what a block does to a question, in order; a union once there are more
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """What `hosts` knows of a name."""
+
+    inet4: tuple[bytes, ...] = ()  #: 4 octets each
+    inet6: tuple[bytes, ...] = ()  #: 16 octets each
+    pointers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostsStep:
+    """Names of a hosts file are answered."""
+
+    names: Mapping[str, HostRecord]
+    zones: tuple[str, ...] = (".",)  #: only names at or below these, but for PTR
+    through: tuple[str, ...] = ()  #: unknown names at or below these go on; others fail
+    ttl_s: int = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class NameStep:
+    """A rule of `rewrite`: another name is asked. Texts in lower case, as they are matched."""
+
+    match: str  #: exact, prefix, suffix or substring
+    from_: str
+    to: str
+    automatic: bool = False  #: names in the reply are mapped back
+    stop: bool = True  #: the rules behind it are passed over where it took the question
+
+
+@dataclass(frozen=True, slots=True)
+class TypeStep:
+    """A rule of `rewrite`: another type is asked, or another class."""
+
+    what: str  #: type or class
+    from_: int
+    to: int
+    stop: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStep:
+    """A rule of `rewrite` about replies to some names: TTLs within bounds, or one rcode for another."""
+
+    what: str  #: ttl or rcode
+    match: str
+    name: str
+    from_: int  #: the least TTL, or the code that is replaced
+    to: int
+    stop: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WhoamiStep:
+    """Answers with the client's address."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStep:
+    """What needs Python: regular expressions, templates, dns64."""
+
+    program: str  #: JSON: what the coordinator's thread does
+    rule: bool = False  #: a rule of `rewrite`
+    stop: bool = True
+
+
+#: What a block does to a question, in order.
+Step = Forward | HostsStep | NameStep | TypeStep | ReplyStep | WhoamiStep | SlowStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the typed Corefile to the configuration of the data plane (``control.model.Config``).
+
+Listeners on which the same zones and blocks serve are a group; a zone is there once for each group. Numbers
+come from a register that outlives reloads (``numbering``).
+"""
+
+import math
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from fastdns.control._tables import (
+    MAX_BLOCKS,
+    MAX_FORWARD_UPSTREAMS,
+    MAX_LISTENERS,
+    MAX_SERIES,
+    MAX_UPSTREAMS,
+    MAX_ZONES,
+)
+from fastdns.control.addresses import Endpoint
+from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock
+from fastdns.control.config.numbering import Numbers
+from fastdns.control.config.steps import is_refused, needs_client, steps_of
+from fastdns.control.model import Block, Config, HostsStep, Identity, Limits, Listener, Upstream, Zone
+from fastdns.control.model import Forward as ForwardStep
+from fastdns.control.sockets import is_local
+from fastdns.errors import CorefileError
+
+T = TypeVar("T")
+
+_MAX_GROUPS: Final = 65536
+_CAPACITY_MIN: Final = 1024  #: entries: 4 in each of node-cache's 256 parts
+_SLOW_LIMIT: Final = 64  #: questions of a block that may wait for the Python thread
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A configuration, and what there is to say about it."""
+
+    config: Config
+    numbers: Numbers  #: as ``config.notes`` has them
+    warnings: tuple[str, ...] = ()
+    hosts_files: tuple[tuple[Path, float], ...] = ()  #: to be looked at every so many seconds; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """A zone on an address."""
+
+    endpoint: Endpoint
+    key: Key
+    block: int  #: place in the file
+
+
+def compile_corefile(
+    corefile: Corefile,
+    numbers: Numbers,
+    *,
+    worker_count: int,
+    limits: Limits | None = None,
+    identity: Identity | None = None,
+) -> Compiled:
+    """The configuration of a Corefile.
+
+    numbers: the register of the configuration before, which is left as it is. Raises CorefileError, with the
+    place in the file, where there is too much of something.
+    """
+    return _Compiler(corefile, numbers.begin()).compile(
+        worker_count, limits or Limits(), identity or Identity()
+    )
+
+
+class _Compiler:
+    def __init__(self, corefile: Corefile, numbers: Numbers) -> None:
+        self.corefile = corefile
+        self.blocks = corefile.blocks
+        self.numbers = numbers
+        self.warnings: list[str] = []
+        self.served = list(self._served())
+        self.endpoints = tuple(dict.fromkeys(one.endpoint for one in self.served))
+        self.upstream_numbers: dict[str, int] = {}
+
+    def _served(self) -> Iterator[_Served]:
+        with_ipv6 = _has_ipv6()
+        for number, block in enumerate(self.blocks):
+            for key in block.keys:
+                for endpoint in block.endpoints(key):
+                    if with_ipv6 or block.bind is not None or endpoint.family != socket.AF_INET6:
+                        yield _Served(endpoint, key, number)
+
+    def compile(self, worker_count: int, limits: Limits, identity: Identity) -> Compiled:
+        """The whole."""
+        upstreams = self._upstreams()
+        listeners = self._numbers_of(
+            "listeners", [(str(one.endpoint), one.block) for one in self.served], MAX_LISTENERS, "addresses"
+        )
+        groups = self._groups()
+        block_numbers = self._numbers_of(
+            "blocks", [(self._block_key(one), place) for place, one in enumerate(self.blocks)], MAX_BLOCKS
+        )
+        compiled = {
+            block_numbers[self._block_key(block)]: self._block(block, upstreams) for block in self.blocks
+        }
+        zone_numbers = self._numbers_of(
+            "zones", [(f"{groups[one.endpoint]} {one.key.zone}", one.block) for one in self.served], MAX_ZONES
+        )
+        zones: dict[int, Zone] = {}
+        for one in self.served:
+            group = groups[one.endpoint]
+            block = self.blocks[one.block]
+            zones[zone_numbers[f"{group} {one.key.zone}"]] = _zone(
+                one.key.zone, group, block_numbers[self._block_key(block)], block
+            )
+        config = Config(
+            listeners=_placed(
+                {listeners[str(end)]: self._listener(end, groups[end]) for end in self.endpoints}
+            ),
+            upstreams=_placed(upstreams),
+            zones=_placed(zones),
+            blocks=_placed(compiled),
+            worker_count=worker_count,
+            series=self._series(listeners, zone_numbers, groups),
+            number=self.numbers.generation,
+            limits=self._limits(limits),
+            identity=identity,
+            notes=self.numbers.dump(),
+        )
+        files = {one.hosts.file: one.hosts.reload_s for one in self.blocks if one.hosts is not None}
+        return Compiled(config, self.numbers, tuple(self.warnings), tuple(files.items()))
+
+    # ---- numbers ----
+
+    def _numbers_of(
+        self, kind: str, keys: list[tuple[str, int]], most: int, what: str = ""
+    ) -> dict[str, int]:
+        """A number for each key; the block's place beside it is for the message where there are too many."""
+        given = self.numbers.give(kind, (key for key, _ in keys), most)
+        for key, place in keys:
+            if key not in given:
+                raise CorefileError(
+                    f"{self.blocks[place].where}: found more {what or kind} than {most}, expected fewer"
+                )
+        return given
+
+    def _groups(self) -> dict[Endpoint, int]:
+        """The group of each address: addresses on which the same zones lead to the same blocks."""
+        serving: dict[Endpoint, list[tuple[str, int]]] = {}
+        for one in self.served:
+            serving.setdefault(one.endpoint, []).append((one.key.zone, one.block))
+        alike: dict[tuple[tuple[str, int], ...], list[Endpoint]] = {}
+        for endpoint, zones in serving.items():
+            alike.setdefault(tuple(sorted(zones)), []).append(endpoint)
+        keys = {" ".join(sorted(map(str, group))): group for group in alike.values()}
+        given = self.numbers.give("groups", keys, _MAX_GROUPS, again=False)
+        if len(given) < len(keys):
+            raise CorefileError(
+                f"{self.corefile.path}: reloads used up all {_MAX_GROUPS} numbers for sets of addresses,"
+                " expected a restart"
+            )
+        return {endpoint: given[key] for key, group in keys.items() for endpoint in group}
+
+    def _block_key(self, block: ServerBlock) -> str:
+        """What makes a block the same one after a reload: what it serves, and where."""
+        places = (f"{key.zone}@{end}" for key in block.keys for end in block.endpoints(key))
+        return " ".join(sorted(places))
+
+    def _series(
+        self, listeners: dict[str, int], zones: dict[str, int], groups: dict[Endpoint, int]
+    ) -> tuple[tuple[int, int | None, int], ...]:
+        """What is counted: what no zone of an address took, and its zones whose block has `prometheus`.
+
+        A number is never given to another pair: counters go on for as long as the server lives.
+        """
+        wanted: dict[str, tuple[int, int | None]] = {
+            f"{end} dropped": (listeners[str(end)], None) for end in self.endpoints
+        }
+        for one in self.served:
+            if self.blocks[one.block].prometheus is not None:
+                zone = zones[f"{groups[one.endpoint]} {one.key.zone}"]
+                wanted[f"{one.endpoint} {one.key.zone}"] = (listeners[str(one.endpoint)], zone)
+        given = self.numbers.give("series", wanted, MAX_SERIES, again=False)
+        if len(given) < len(wanted):
+            self.warnings.append(
+                f"{self.corefile.path}: found {len(wanted) - len(given)} pairs of address and zone for which"
+                f" the {MAX_SERIES} series do not suffice; they are not counted"
+            )
+        return tuple((*wanted[key], number) for key, number in given.items())
+
+    # ---- listeners, upstreams ----
+
+    def _listener(self, endpoint: Endpoint, group: int) -> Listener:
+        blocks = [self.blocks[one.block] for one in self.served if one.endpoint == endpoint]
+        return Listener(
+            endpoint,
+            group,
+            any_class=any(block.forward for block in blocks),
+            by_family=any(block.dns64 is not None for block in blocks),
+        )
+
+    def _upstreams(self) -> dict[int, Upstream]:
+        """The upstreams of all blocks, by number."""
+        found: dict[str, Upstream] = {}
+        keys: list[tuple[str, int]] = []
+        for place, block in enumerate(self.blocks):
+            for forward in block.forward:
+                for one in self._asked(forward):
+                    found[str(one)] = one
+                    keys.append((str(one), place))
+        self.upstream_numbers = self._numbers_of("upstreams", keys, MAX_UPSTREAMS)
+        return {self.upstream_numbers[key]: one for key, one in found.items()}
+
+    def _asked(self, forward: Forward) -> tuple[Upstream, ...]:
+        """The upstreams of a `forward` that can be asked, each once."""
+        found: list[Upstream] = []
+        for to in forward.to:
+            if to.scheme != "dns" or to.host:
+                self._warn(
+                    f"{forward.where}: forward: {to.text} is not asked: this build speaks plain DNS only"
+                )
+                continue
+            for endpoint in to.endpoints:
+                if to.file is not None and self._is_ourselves(endpoint):
+                    self._warn(
+                        f"{forward.where}: forward: {endpoint} of {to.file} is left out:"
+                        " it is an address of this server, questions would go round"
+                    )
+                else:
+                    found.append(Upstream(endpoint, forward.force_tcp))
+        left = tuple(dict.fromkeys(found))
+        if not left:
+            self._warn(f"{forward.where}: forward: no upstream is left, its names fail with SERVFAIL")
+        return left[:MAX_FORWARD_UPSTREAMS]
+
+    def _is_ourselves(self, upstream: Endpoint) -> bool:
+        """Whether a question to this address would come back to us."""
+        if upstream in self.endpoints:
+            return True
+        taken = {(one.family, one.port) for one in self.endpoints if one.wildcard}
+        return (upstream.family, upstream.port) in taken and is_local(upstream)
+
+    def _warn(self, line: str) -> None:
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    # ---- blocks, limits ----
+
+    def _block(self, block: ServerBlock, upstreams: dict[int, Upstream]) -> Block:
+        steps = steps_of(
+            block,
+            lambda forward: tuple(self.upstream_numbers[str(one)] for one in self._asked(forward)),
+            self._warn,
+        )
+        made = replace(
+            _caching(block),
+            steps=steps,
+            errors=block.errors is not None,
+            loop=block.loop is not None,
+            slow_limit=_SLOW_LIMIT,
+        )
+        return replace(made, text=_text(made, upstreams, needs_client(block)))
+
+    def _limits(self, limits: Limits) -> Limits:
+        """The times of TCP clients: one setting for the server, the longest that a block asks for."""
+        asked = [one.timeouts for one in self.blocks if one.timeouts is not None]
+        if not asked:
+            return limits
+        if len({(one.read_s, one.idle_s) for one in asked}) > 1:
+            self._warn(f"{asked[-1].where}: timeouts: found different ones, the longest are taken for all")
+        return replace(
+            limits,
+            tcp_first_ms=math.ceil(max(one.read_s for one in asked) * 1000),
+            tcp_idle_ms=math.ceil(max(one.idle_s for one in asked) * 1000),
+        )
+
+
+def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:
+    return Zone(
+        name,
+        group,
+        number,
+        refused=is_refused(block),
+        by_family=block.dns64 is not None and not block.dns64.allow_ipv4,
+        by_client=needs_client(block),
+        rotate=block.loadbalance is not None and block.loadbalance.policy == "round_robin",
+        log=bool(block.log),
+        metrics=block.prometheus is not None,
+        edns_max=block.bufsize.size if block.bufsize is not None else 0,
+    )
+
+
+def _caching(block: ServerBlock) -> Block:
+    """What a block's `cache` says, or what it means that it has none (design "TTLs and flags")."""
+    cache = block.cache
+    if cache is None:
+        return Block(caching=False, failure_s=0)
+    disabled = {one.what: one.zones or (".",) for one in cache.disable}
+    return Block(
+        caching=True,
+        uniform_ttl=True,
+        ttl_min_s=cache.success.ttl_min_s,
+        ttl_max_s=cache.success.ttl_max_s,
+        negative_min_s=cache.denial.ttl_min_s,
+        negative_max_s=cache.denial.ttl_max_s,
+        failure_s=math.ceil(cache.servfail_s),
+        capacity=(_capacity(cache.success.capacity), _capacity(cache.denial.capacity)),
+        cached=() if not cache.zones else cache.zones,
+        disabled=(disabled.get("success", ()), disabled.get("denial", ())),
+        keep_ttl=cache.keepttl,
+    )
+
+
+def _capacity(entries: int) -> int:
+    """Entries that node-cache keeps: so many in each of 256 parts, and at least 4 there."""
+    return max(entries // 256 * 256, _CAPACITY_MIN)
+
+
+def _text(block: Block, upstreams: dict[int, Upstream], by_client: bool) -> str:
+    """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
+
+    What a hosts file says is not in it: the sweep after a change looks at its names one by one.
+    """
+    steps = []
+    for step in block.steps:
+        if isinstance(step, HostsStep):
+            steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
+        elif isinstance(step, ForwardStep):
+            asked = " ".join(str(upstreams[number].endpoint) for number in step.upstreams)
+            steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_})")
+        else:
+            steps.append(repr(step))
+    plain = replace(block, steps=(), errors=False, loop=False, capacity=(0, 0), slow_limit=0)
+    return f"{plain} {by_client} {steps}"
+
+
+def _placed(numbered: Mapping[int, T]) -> tuple[T | None, ...]:
+    """By number, None where there is none."""
+    return tuple(numbered.get(number) for number in range(max(numbered, default=-1) + 1))
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True

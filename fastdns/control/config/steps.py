@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server block's chain as steps, in the order in which CoreDNS runs its plugins (corefile.md 1.5):
+dns64, rewrite, template, hosts, forward, whoami.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from fastdns.control.config.hostsfile import host_table, read_lines
+from fastdns.control.config.model import Forward as ForwardPlugin
+from fastdns.control.config.model import Hosts, ServerBlock
+from fastdns.control.config.names import lower
+from fastdns.control.config.plugins import Rewrite, Template
+from fastdns.control.config.rewrite import (
+    ClassRule,
+    EdnsLocalRule,
+    EdnsSubnetRule,
+    NameRule,
+    RcodeRule,
+    TtlRule,
+    TypeRule,
+)
+from fastdns.control.model import (
+    Forward,
+    HostsStep,
+    NameStep,
+    ReplyStep,
+    SlowStep,
+    Step,
+    TypeStep,
+    WhoamiStep,
+)
+
+#: What handles queries: a block with none of them answers REFUSED (corefile.md 1.2).
+HANDLERS: Final = (
+    "bufsize", "trace", "prometheus", "errors", "log", "dns64", "loadbalance", "cache", "rewrite", "template",
+    "hosts", "loop", "forward", "whoami",
+)  # fmt: skip
+
+#: Variables of `rewrite edns0` that are a function of the question alone.
+_QUESTION_VARIABLES: Final = ("{qname}", "{qtype}")
+
+
+def steps_of(
+    block: ServerBlock, upstreams: Callable[[ForwardPlugin], tuple[int, ...]], warn: Callable[[str], None]
+) -> tuple[Step, ...]:
+    """The steps of a block. ``upstreams`` gives the numbers that a `forward` asks, ``warn`` takes a line."""
+    steps: list[Step] = []
+    if block.dns64 is not None:
+        steps.append(SlowStep(program("dns64", block.dns64)))
+    steps += map(_rule, block.rewrite)
+    steps += (SlowStep(program("template", one, zones=one.zones or block.zones)) for one in block.template)
+    if block.hosts is not None:
+        steps.append(_hosts(block.hosts, block.zones, warn))
+    steps += (Forward(upstreams(one), one.zone, one.except_) for one in block.forward)
+    if block.whoami is not None:
+        steps.append(WhoamiStep())
+    return tuple(steps)
+
+
+def needs_client(block: ServerBlock) -> bool:
+    """Whether answers of the block differ from client to client (beyond the family, for dns64)."""
+    if block.whoami is not None and not any(map(_takes_all, block.forward)):
+        return True
+    return any(map(_template_asks, block.template)) or any(map(_rewrite_asks, block.rewrite))
+
+
+def is_refused(block: ServerBlock) -> bool:
+    """Whether nothing in the block handles queries."""
+    return not any(getattr(block, name) for name in HANDLERS)
+
+
+def program(plugin: str, options: object, **changes: Any) -> str:
+    """What the coordinator's thread has to know of a plugin: JSON of its options, without their place."""
+    return json.dumps({"plugin": plugin, **_plain(options), **changes}, separators=(",", ":"), default=_json)
+
+
+def _plain(options: object) -> dict[str, Any]:
+    assert dataclasses.is_dataclass(options)
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name != "where"
+    }
+
+
+def _json(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return {"kind": type(value).__name__, **_plain(value)}
+
+
+def _rule(rewrite: Rewrite) -> Step:
+    """A rule as a table's step where that can do it, else as one for the thread."""
+    rule, stop = rewrite.rule, rewrite.stop
+    match rule:
+        case NameRule(match=match, answers=()) if match != "regex":
+            automatic = rule.answer_auto or match == "exact"
+            return NameStep(match, _text(rule.from_), _text(rule.to), automatic, stop)
+        case TypeRule():
+            return TypeStep("type", rule.from_, rule.to, stop)
+        case ClassRule():
+            return TypeStep("class", rule.from_, rule.to, stop)
+        case TtlRule(match=match) if match != "regex":
+            return ReplyStep("ttl", match, _text(rule.name), rule.min_s, rule.max_s, stop)
+        case RcodeRule(match=match) if match != "regex":
+            return ReplyStep("rcode", match, _text(rule.name), rule.from_, rule.to, stop)
+    return SlowStep(program("rewrite", rewrite), rule=True, stop=stop)
+
+
+def _text(name: str) -> str:
+    """A name as node-cache compares it: in lower case, with a dot at its end, a mere part of one too."""
+    return lower(name if name.endswith(".") else f"{name}.")
+
+
+def _hosts(hosts: Hosts, zones: tuple[str, ...], warn: Callable[[str], None]) -> HostsStep:
+    def lines() -> Iterator[Any]:
+        try:
+            yield from read_lines(hosts.file)
+        except OSError as error:
+            warn(f"{hosts.where}: hosts: {hosts.file}: {error.strerror}; going on without it")
+        yield from hosts.inline
+
+    origins = hosts.zones or zones
+    names = host_table(lines(), origins, reverse=not hosts.no_reverse)
+    through = hosts.fallthrough
+    return HostsStep(names, origins, () if through is None else through or (".",), hosts.ttl_s)
+
+
+def _takes_all(forward: ForwardPlugin) -> bool:
+    return forward.zone == "." and not forward.except_
+
+
+def _template_asks(template: Template) -> bool:
+    return any(".Remote" in text for text in (*template.answer, *template.additional, *template.authority))
+
+
+def _rewrite_asks(rewrite: Rewrite) -> bool:
+    rule = rewrite.rule
+    if isinstance(rule, EdnsSubnetRule):
+        return rule.action != "unset"
+    return isinstance(rule, EdnsLocalRule) and rule.variable not in ("", *_QUESTION_VARIABLES)
