@@ -23,10 +23,19 @@ def error(text: str) -> None:
     _write("ERROR", text)
 
 
+def plain(text: str) -> None:
+    """Lines without a level: what CoreDNS prints at its start."""
+    _send(f"{text}\n")
+
+
 def _write(level: str, text: str) -> None:
+    _send(f"[{level}] {text}\n")
+
+
+def _send(text: str) -> None:
     # What nobody reads is lost: a process that waits for the reader of its log serves nobody.
     poll = select.poll()
     poll.register(_STDERR, select.POLLOUT)
     if any(events & select.POLLOUT for _, events in poll.poll(0)):
         with contextlib.suppress(OSError):
-            os.write(_STDERR, f"[{level}] {text}\n".encode(errors="replace"))
+            os.write(_STDERR, text.encode(errors="replace"))

@@ -126,10 +126,9 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return 0
     if given["version"]:
-        import platform
+        from fastdns.control.config.banner import version
 
-        python = f"python {platform.python_version()}"
-        print(f"fastdns-{__version__}\n{sys.platform}/{platform.machine()}, {python}")
+        print(*version(), sep="\n")
         return 0
     if given["plugins"]:
         print(
