@@ -59,4 +59,5 @@ class Case:
     files: Mapping[str, str] = field(default_factory=dict)
     default: bool = False  #: a part of the default suite, too
     metrics: bool = False  #: /metrics at {$METRICS} is compared as well
+    same_counts: bool = False  #: and the counts of queries in it
     log: bool = False  #: what the log plugin wrote is compared as well

@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -247,3 +248,31 @@ def run_cases(
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(run, jobs))
     return results
+
+
+def does_start(corefile: str) -> bool:
+    """Whether node-cache gets as far as serving with this Corefile."""
+    case = Case("starts", corefile, ())
+    with tempfile.TemporaryDirectory(prefix="diff-") as folder:
+        directory = Path(folder)
+        command = _configure(case, NODE_CACHE, directory, free_port())
+        log = directory / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=directory,
+                env={**os.environ, "LISTEN": LISTEN},
+            )
+        try:
+            deadline = time.monotonic() + WITHIN_S
+            while process.poll() is None and b"CoreDNS-" not in log.read_bytes():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"neither serves nor leaves:\n{corefile}\n{log.read_text()}")
+                time.sleep(0.02)
+            return process.poll() is None
+        finally:
+            process.kill()
+            process.wait()

@@ -2,12 +2,15 @@
 """docs/differences.md and the suite name the same differences."""
 
 from tests.diff.cases import CASES
+from tests.diff.cases.accepted import COREFILES
 from tests.diff.listed import EVERYWHERE, documented
+from tests.diff.metrics import OF_METRICS
 
 
 def used() -> set[str]:
     pairs = {ask.differs for case in CASES for ask in case.asks if ask.differs}
-    return pairs | {rule.identifier for rule in EVERYWHERE}
+    files = {corefile.differs for corefile in COREFILES if corefile.differs}
+    return pairs | files | {rule.identifier for rule in EVERYWHERE} | set(OF_METRICS.values())
 
 
 def test_each_difference_is_listed() -> None:

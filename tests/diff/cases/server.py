@@ -61,6 +61,12 @@ fd00:10::/30 {
 only-a-key.test {
     bind {$LISTEN}
 }
+Capital.TEST {
+    bind {$LISTEN}
+    template ANY ANY {
+        answer "{{ .Name }} 60 IN TXT capital"
+    }
+}
 """.replace(":{$PORT}", ""),
     (
         Ask("a name in a block's zone", "www.example.test", "TXT", says="NOERROR parent"),
@@ -94,6 +100,14 @@ only-a-key.test {
         Ask("/30: below the first of four", "f.0.1.0.0.0.0.d.f.ip6.arpa", "PTR", says="thirty"),
         Ask("/30: the one after", "4.1.0.0.0.0.d.f.ip6.arpa", "PTR", says="REFUSED"),
         Ask("a block without plugins refuses", "x.only-a-key.test", says="REFUSED"),
+        Ask(
+            "capital letters in a key",
+            "x.capital.test",
+            "TXT",
+            says="REFUSED",
+            differs="capital-keys",
+            ours="NOERROR capital",
+        ),
         Ask("a class without forward", "www.example.test", "TXT", qclass="CH", says="REFUSED"),
     ),
     default=True,

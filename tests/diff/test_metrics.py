@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/metrics of node-cache: what a dashboard made for it asks for is there (corefile.md 3)."""
+
+import pytest
+
+from tests.diff.cases import CASES
+from tests.diff.conftest import Results
+from tests.diff.metrics import log_lines, series
+from tests.diff.pairs import Case
+from tests.diff.run import NODE_CACHE
+
+
+def cases_with(what: str) -> list[object]:
+    return [
+        pytest.param(case, id=case.name, marks=[] if case.default else [pytest.mark.diff])
+        for case in CASES
+        if getattr(case, what)
+    ]
+
+
+@pytest.mark.parametrize("case", cases_with("metrics"))
+def test_node_cache_has_metrics(case: Case, results: Results) -> None:
+    """The names that are the same in every Corefile."""
+    outcome = results(case, NODE_CACHE)
+    found = {name for name, _ in series(outcome.metrics, outcome.names)}
+    assert {
+        "coredns_build_info",
+        "coredns_panics_total",
+        "coredns_plugin_enabled",
+        "coredns_dns_requests_total",
+        "coredns_dns_responses_total",
+        "coredns_nodecache_setup_errors_total",
+        "process_resident_memory_bytes",
+    } <= found
+
+
+@pytest.mark.parametrize("case", cases_with("log"))
+def test_node_cache_logs(case: Case, results: Results) -> None:
+    """Lines in the form that people grep for."""
+    lines = log_lines(results(case, NODE_CACHE).log)
+    assert (
+        '[INFO] 127.0.0.1:PORT - ID "A IN www.example.test. udp 34 false 512" NOERROR qr,rd,ra 66 DURATION'
+        in lines
+    )
