@@ -105,6 +105,9 @@ def test_the_installed_wheel_answers(wheel: Path, tmp_path: Path) -> None:
     )
     code = "import fastdns; print(fastdns.__file__)"
     assert run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).startswith(str(site))
+    script = str(site / "bin" / "node-cache")
+    version = run(sys.executable, "-P", script, "-version", cwd=tmp_path, PYTHONPATH=str(site))
+    assert version.startswith("fastdns-")
     shown = run(
         *(sys.executable, "-P", "-m", "fastdns", "demo", "--once", "--load-seconds", "0.2"),
         *("--listen", "127.0.0.1:5391"),

@@ -222,6 +222,36 @@ def test_the_template_of_the_moment_with_the_last_good_configmap(world: World) -
     assert source.poll() == "new 9.9.9.9\n"
 
 
+def test_a_configmap_that_makes_the_corefile_wrong_is_left_out_at_the_start(
+    world: World, lines: list[str]
+) -> None:
+    """node-cache leaves, over and over: a node without DNS for a typing error."""
+    source = world.source()
+    (world.folder / "stubDomains").write_text('{"cluster.local": ["10.0.0.1"]}')
+    before = source.first()
+    lines.clear()
+    wrong = UsageError("Corefile:7: twice")
+    assert source.without_kubedns(wrong) == "base /etc/resolv.conf\n"
+    assert lines == [
+        "[ERROR] Invalid config: with the ConfigMap kube-dns, which is left out: Corefile:7: twice"
+    ]
+    assert world.errors == 1
+    assert source.read() == before
+    (world.folder / "stubDomains").write_text("{}")
+    assert source.poll() == "base /etc/resolv.conf\n"
+
+
+def test_a_template_that_is_wrong_by_itself_has_no_way_out(world: World) -> None:
+    source = world.source()
+    source.first()
+    assert source.without_kubedns(UsageError("wrong")) is None
+    world.conf.write_text("wrong")
+    plain = world.source(Options(conf=str(world.conf)))
+    plain.first()
+    assert plain.without_kubedns(UsageError("wrong")) is None
+    assert world.errors == 0
+
+
 def test_no_folder(world: World, lines: list[str]) -> None:
     world.folder.rmdir()
     source = world.source()

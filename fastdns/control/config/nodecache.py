@@ -74,6 +74,19 @@ class CorefileSource:
         log.warning(f"{self._conf} is used as it is")
         return text
 
+    def without_kubedns(self, error: UsageError) -> str | None:
+        """What to begin with when the text of ``first`` is wrong: the same without the ConfigMap kube-dns.
+
+        None where that is the same text. A stub domain that the template has, too, must not keep a node's DNS
+        from starting. The file stays as it is: the plugin reload will say what is wrong with it.
+        """
+        if self._template is None or self._written is None or self._written.kubedns == KubeDNS():
+            return None
+        self._trouble.tell(
+            "kube-dns", f"Invalid config: with the ConfigMap kube-dns, which is left out: {error}"
+        )
+        return fill(self._written.template, KubeDNS(), self._template.place)
+
     def poll(self) -> str | None:
         """Make the file anew if template or ConfigMap have changed; the new text, None where it stays."""
         if self._template is None:
