@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The grammar: blocks, keys, snippets, imports (corefile.md sections 1.2 to 1.4), and the digest."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def test_a_brace_from_the_environment_is_a_word(value: str) -> None:
         ("a { x }", "Corefile:1: found '}' on the line of 'x', expected it on a line of its own"),
         ("a {\nx { y }\n}", "Corefile:2: found '}' after 'y', expected it on a line of its own"),
         ("a {\nx {\ny {\n}\n}\n}", "Corefile:3: found '{' in the block of 'x', expected an option"),
+        ("a {\nx {\n} }\n", "Corefile:3: found '}' after '}', expected the end of the line"),
         ("a {\nx {\n} y\n}", "Corefile:3: found 'y' after '}', expected the end of the line"),
         ("(s)\na {\n}", "Corefile:1: found no '{' after '(s)', expected the snippet in braces"),
         (
@@ -95,6 +97,7 @@ def test_a_brace_from_the_environment_is_a_word(value: str) -> None:
             "Corefile:2: found the end of the file, expected '}' to close the snippet '(s)' (line 1)",
         ),
         ("(s) {\n}\n(s) {\n}", "Corefile:3: found a second snippet '(s)', expected another name"),
+        ("(s) {\nimport s\n}", "Corefile:2: the snippet '(s)' imports itself"),
         ("import", "Corefile:1: found 'import' alone, expected a snippet's name or a file after it"),
         ("import a b", "Corefile:1: found 'b', expected one snippet or file on the line of 'import'"),
         ('import ""', "Corefile:1: found '', expected a snippet's name or a file"),
@@ -207,6 +210,14 @@ def test_digest_is_of_the_tokens_and_their_lines() -> None:
     assert parse("a {\n  x   1 # here\n}\n", "elsewhere").digest == digest
     assert parse("# above\na {\nx 1\n}\n").digest != digest
     assert parse("a {\nx 2\n}\n").digest != digest
+
+
+def test_digests_of_many_files() -> None:
+    """Files put together at random, with what CoreDNS's own parser made of them (caddy 1.1.4)."""
+    data = json.loads((Path(__file__).parent.parent / "data" / "corefile-digests.json").read_text())
+    assert len(data["files"]) > 80
+    for row in data["files"]:
+        assert parse(row["text"], **data["environ"]).digest == row["sha512"], row["text"]
 
 
 # ---- any text ----

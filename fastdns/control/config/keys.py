@@ -34,7 +34,7 @@ def read(token: Token, default_port: int, reader: Reader) -> tuple[Key, ...]:
         return ()
     zone, port_text = _split_port(rest)
     port = default_port
-    if port_text is not None:
+    if port_text is not None and zone:
         if not port_text:
             reader.problem(token, f"found {shown(token.text)}, expected a port after the last colon")
             return ()
@@ -42,8 +42,11 @@ def read(token: Token, default_port: int, reader: Reader) -> tuple[Key, ...]:
         if not 1 <= port <= 65535:
             reader.problem(token, f"found port {shown(port_text)}, expected one from 1 to 65535")
             return ()
+    if not zone:
+        reader.problem(token, f"found {shown(token.text)}, expected a zone, as in .:53")
+        return ()
     try:
-        return tuple(Key(found, port) for found in names.zones(zone or "."))
+        return tuple(Key(found, port) for found in names.zones(zone))
     except ValueError as error:
         reader.problem(
             token,

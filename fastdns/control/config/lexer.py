@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 _SPACE: Final = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 
 # A quote counts only at a word's start and has no end where the file has none. Only \" is an escape in it.
-# A # ends a word wherever it stands; \r is dropped wherever it stands.
+# A # ends a word wherever it stands; \r is dropped outside quotes.
 _NEXT: Final = re.compile(
     rf'[{_SPACE}]*+(?:#[^\n]*+|"(?P<quoted>(?:[^"\\]|\\[\s\S])*+\\?+)"?|(?P<word>(?:[^{_SPACE}#]|\r)++)|\Z)'
 )
@@ -65,7 +65,10 @@ def tokens(text: str, path: str) -> Iterator[Token]:
 
 
 def _unescape(quoted: str) -> str:
-    return re.sub(r"\\([\s\S])", lambda found: '"' if found[1] == '"' else found[0], quoted).replace("\r", "")
+    # A backslash that the file ends with escapes nothing, and is no character.
+    return re.sub(
+        r"\\([\s\S]?)", lambda found: found[0] if found[1] != '"' and found[1] else found[1], quoted
+    )
 
 
 def replace_environment(text: str, environ: Mapping[str, str]) -> str:

@@ -34,10 +34,11 @@ class Directive:
     words: tuple[Token, ...]
     body: tuple[tuple[Token, ...], ...] = ()  #: no line is empty
     braces: tuple[Token, ...] = ()  #: of the block, where there is one
+    written: str = ""  #: the name as it stands in the file, environment not replaced
 
     def all_tokens(self) -> Iterator[Token]:
-        """Everything from the name to the closing brace."""
-        yield from (self.name, *self.words, *self.braces[:1])
+        """Everything from the name, as it is written, to the closing brace."""
+        yield from (self.name._replace(text=self.written), *self.words, *self.braces[:1])
         for line in self.body:
             yield from line
         yield from self.braces[1:]
@@ -157,20 +158,23 @@ class _Parser:
     def _keys(self) -> list[Token]:
         """The keys of a block, up to its brace or the end of their line."""
         keys: list[Token] = []
-        start, comma = self.stream.peek(), False
+        start, comma, taken = self.stream.peek(), False, False
         while (token := self.stream.peek()) is not None:
-            if token.first and token.text == "import" and (not keys or comma):
+            if token.first and token.text == "import" and (not taken or comma):
                 self._import()
                 continue
             if token.opens:
                 if comma:
                     fail(token, "found '{' after a comma, expected another key")
                 break
-            if token.first and keys and not comma:
+            if token.first and taken and not comma:
                 break
+            taken = True
             if token.text.endswith("{") and not token.quoted:
                 fail(token, f"found {shown(token.text)}, expected a blank before '{{'")
             word = self._words(self.stream.take())
+            if word.text == ",":
+                fail(token, "found ',', expected it at the end of a key")
             if word.text:
                 comma = word.text.endswith(",")
                 keys.append(word._replace(text=word.text.removesuffix(",")))
@@ -202,7 +206,8 @@ class _Parser:
             self._fail_at_end(f"'}}' to close the block of {shown(keys[0].text)} (line {keys[0].line})")
 
     def _directive(self) -> Directive:
-        name = self._words(self.stream.take())
+        written = self.stream.take()
+        name = self._words(written)
         words: list[Token] = []
         while (token := self.stream.peek()) is not None and not token.opens:
             if token.first:
@@ -211,17 +216,17 @@ class _Parser:
                 fail(token, f"found '}}' on the line of {shown(name.text)}, expected it on a line of its own")
             words.append(self._words(self.stream.take()))
         if token is None or not token.opens:
-            return Directive(name, tuple(words))
+            return Directive(name, tuple(words), written=written.text)
         opening = self.stream.take()
         body, closing = self._body(name, opening)
-        return Directive(name, tuple(words), body, (opening, closing))
+        return Directive(name, tuple(words), body, (opening, closing), written.text)
 
     def _body(self, name: Token, opening: Token) -> tuple[tuple[tuple[Token, ...], ...], Token]:
         lines: list[list[Token]] = []
         last = opening
         while (token := self.stream.peek()) is not None:
             starts = token.first or last is opening
-            if starts and token.text == "import":
+            if token.first and token.text == "import":
                 self._import()
                 continue
             if token.opens:
@@ -241,7 +246,7 @@ class _Parser:
 
     def _end_of_line(self, after: Token) -> None:
         token = self.stream.peek()
-        if token is not None and not token.first and not token.closes:
+        if token is not None and not token.first:
             fail(token, f"found {shown(token.text)} after {shown(after.text)}, expected the end of the line")
 
     def _words(self, token: Token) -> Token:
@@ -271,6 +276,14 @@ class _Parser:
             if depth == 0:
                 self.snippets[name.text[1:-1]] = inside
                 return
+            before = inside[-1] if inside else None
+            if (
+                before is not None
+                and before.first
+                and before.text == "import"
+                and token.text == name.text[1:-1]
+            ):
+                fail(token, f"the snippet {shown(name.text)} imports itself")
             inside.append(token)
         self._fail_at_end(f"'}}' to close the snippet {shown(name.text)} (line {name.line})")
 
