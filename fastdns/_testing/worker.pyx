@@ -84,16 +84,6 @@ cdef write_entry(fd_entry_t *entry, uint32_t octets, question, bytes name, bytes
         rotate_find(entry)
 
 
-def rotation(bytes name, bytes records, ttl_offsets, counts) -> tuple[int, int, int]:
-    """What may change places in an answer: offset, octets of each record, records."""
-    cdef uint32_t octets = fd_entry_size(<uint8_t>len(name), <uint16_t>len(ttl_offsets), <uint16_t>len(records))
-    cdef bytes room = bytes(octets + 64)
-    cdef fd_entry_t *entry = <fd_entry_t *><uint8_t *>room
-    question = {"key_hash": 0, "group": 0, "variant": 0, "key_flags": 0, "qtype": 1, "qclass": 1}
-    write_entry(entry, octets, question, name, records, ttl_offsets, counts, 60, 0, {"rotate": True})
-    return entry.rotate_off, entry.rotate_len, entry.rotate_count
-
-
 def fill_cache(int fd, answers, int ttl_s=3600, int group=0, int variant=0, **marked):
     """Store answers in the cache behind ``fd`` as its only writer.
 

@@ -39,6 +39,7 @@ from fastdns._shm cimport (
     FD_Q_ALONE,
     FD_RECORD_QUESTION,
     FD_ZONE_REFUSED,
+    FD_ZONE_ROTATE,
     fd_block,
     fd_block_t,
     fd_entry_t,
@@ -86,6 +87,7 @@ from fastdns.coordinator._judge cimport (
     judge_silence,
     source_t,
 )
+from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -515,6 +517,8 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
         bump(c.counters, FD_C_upstream_malformed, 1)
         return
     bump(c.counters, FD_C_upstream_answers, 1)
+    if fd_zone(c.config, flight.zone).flags & FD_ZONE_ROTATE:
+        rotate_find(c.entry)
     if verdict != JUDGE_STORE:
         bump(c.counters, FD_C_not_stored, 1)
     elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
