@@ -190,3 +190,22 @@ def test_names_are_within_the_protocols_bounds(text: str) -> None:
 def test_names_that_are_none(text: str) -> None:
     with pytest.raises(ValueError):
         names.absolute(text)
+
+
+_LABELS = st.text(alphabet="aB0-_*", min_size=1, max_size=70)
+
+
+@given(st.lists(_LABELS, min_size=1, max_size=6).map(".".join))
+def test_plain_names_are_judged_as_all_others(text: str) -> None:
+    """The short way through ``absolute`` says what the long one would: an escape makes it take that."""
+
+    def judged(name: str) -> str | None:
+        try:
+            return names.absolute(name)
+        except ValueError:
+            return None
+
+    escaped = "\\" + text if text[0] not in "0123456789" else f"\\04{ord(text[0]) - 40}" + text[1:]
+    plain, other = judged(text), judged(escaped)
+    assert (plain is None) == (other is None)
+    assert plain is None or (plain == f"{text.lower()}.")

@@ -199,6 +199,10 @@ class Zones(BaseKind):
 
     expected: str = "a domain name, or a network such as 10.0.0.0/8"
 
+    def show(self, value: str | tuple[str, ...]) -> str:
+        """One zone, or all that a word stands for."""
+        return value if isinstance(value, str) else " ".join(value)
+
     def parse(self, text: str) -> tuple[str, ...]:
         return names.zones(text)
 

@@ -10,11 +10,16 @@ from fastdns.proto import LABEL_MAX, NAME_MAX
 #: One octet of a label: as it is, or escaped (RFC 1035 section 5.1).
 _OCTET: Final = re.compile(r"\\([0-9]{3})|\\(.)|([^.\\])", re.DOTALL)
 
+#: What nearly all names are: nothing in them needs a second look.
+_PLAIN: Final = re.compile(r"(?=.{1,253}$)[0-9A-Za-z_*-]{1,63}(?:\.[0-9A-Za-z_*-]{1,63})*+\.?", re.ASCII)
+
 
 def absolute(text: str) -> str:
     """``text`` as an absolute name in lower case, with its dot at the end. Raises ValueError."""
     if text == ".":
         return text
+    if _PLAIN.fullmatch(text):
+        return text.lower() if text.endswith(".") else f"{text.lower()}."
     name = text if text.endswith(".") and not _ends_escaped(text) else f"{text}."
     octets, label, position = 1, 0, 0
     while position < len(name):
@@ -45,7 +50,7 @@ def _ends_escaped(text: str) -> bool:
 def lower(name: str) -> str:
     """``name`` in lower case."""
     # DNS folds ASCII only (RFC 4343); str.lower() would change other letters too.
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+    return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
 
 
 def zones(text: str) -> tuple[str, ...]:

@@ -4,9 +4,6 @@
 What a directive's words mean is not looked at here.
 """
 
-import glob
-import hashlib
-import json
 import os
 import stat
 from collections import deque
@@ -317,6 +314,8 @@ class _Parser:
         self.stream.put(self.snippets[name.text], (*chain, link), at=name)
 
     def _import_files(self, pattern: Token, chain: Chain) -> None:
+        import glob
+
         if "\0" in pattern.text:
             fail(pattern, f"found {shown(pattern.text)}, expected a file's name")
         if pattern.text.count("*") > 1 or pattern.text.count("?") > 1 or "[" in pattern.text:
@@ -384,6 +383,9 @@ class Digest:
 
     def hexdigest(self) -> str:
         """The digest of all blocks so far."""
+        import hashlib  # brings OpenSSL along; not every reader of a Corefile asks for the digest
+        import json
+
         text = json.dumps(self._blocks or None, ensure_ascii=False, separators=(",", ":"))
         for character in "<>&\u2028\u2029":
             text = text.replace(character, f"\\u{ord(character):04x}")

@@ -36,6 +36,7 @@ def fallthrough(given: Given) -> None:
 def hosts(given: Given) -> None:
     """See fallthrough; a file that isn't there is no error, it may come."""
     fallthrough(given)
+    given.values["inline"] = tuple(given.values.get("inline", ()))
     words = given.directive.words
     if words and not Path(words[0].text).exists():
         given.reader.warning(words[0], f"there is no file {shown(words[0].text)} yet")
@@ -63,8 +64,7 @@ def hosts_line(given: Given, line: Sequence[Token]) -> bool:
     if not found:
         reader.warning(first, f"found no name after {first.text!r}; the line is left out, as in node-cache")
         return True
-    row = HostsLine(address=address, names=tuple(found))
-    given.values["inline"] = (*given.values.get("inline", ()), row)
+    given.values.setdefault("inline", []).append(HostsLine(address=address, names=tuple(found)))
     return True
 
 

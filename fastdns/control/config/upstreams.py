@@ -101,10 +101,12 @@ def _resolved(to: To, address: str, names_allowed: bool, file_allowed: bool) -> 
         if not servers:
             raise UsageError(f"found no nameserver in {shown(address)}, expected one at least")
         return replace(to, endpoints=servers, file=Path(address))
-    if _HOST_NAME.fullmatch(address):
+    if _HOST_NAME.fullmatch(address) and not address.startswith("__"):
         if names_allowed:
             return replace(to, host=address)
         hint = "a host's name needs the option 'resolver'"
+    elif address.startswith("__PILLAR__"):
+        hint = "node-cache replaces it: look at the Corefile that it writes"
     else:
         hint = "there is no such file" if "/" in address else str(reason)
     raise UsageError(f"found {shown(to.text)}, expected an IP address or a file with nameservers ({hint})")
