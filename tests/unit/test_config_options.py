@@ -235,6 +235,13 @@ def test_a_resolv_conf_without_a_nameserver(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "/" + "a" * 300, "/proc/1/root/x/y", "a\x00b"])
+def test_files_with_odd_names(name: str) -> None:
+    assert len(problems(f". {{\nforward . {name}\n}}")) == 1
+    found = corefile(f". {{\nhosts {name}\n}}") if "\x00" not in name else None
+    assert found is None or len(found.warnings) == 1
+
+
 def test_bind() -> None:
     bind = block("bind 10.0.0.1 fe80::1%lo", "bind ::1").bind
     assert bind is not None

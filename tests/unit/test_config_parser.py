@@ -188,6 +188,15 @@ def test_only_files_are_imported(name: str) -> None:
     assert "which is no regular file, expected a Corefile" in error(f"import {name}")
 
 
+def test_odd_files(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    main = str(tmp_path / "Corefile")
+    assert "Too many levels of symbolic links" in error("import loop", main)
+    assert "No such file or directory" in error("import gone", main)
+    assert "found no file and no snippet" in error(f"import {'a' * 5000}", main)
+
+
 def test_octets_that_are_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a\xff {\n}\n")
     assert [key.text for key in parse(f"import {tmp_path}/x").blocks[0].keys] == ["a\ufffd"]

@@ -320,7 +320,7 @@ class _Parser:
             fail(pattern, f"found {shown(pattern.text)}, expected a file's name")
         if pattern.text.count("*") > 1 or pattern.text.count("?") > 1 or "[" in pattern.text:
             fail(pattern, f"found {shown(pattern.text)}, expected at most one * and one ? in a pattern")
-        folder = glob.escape(str(Path(pattern.path).absolute().parent))
+        folder = glob.escape(os.path.dirname(os.path.abspath(pattern.path)))  # noqa: PTH100, PTH120
         full = os.path.normpath(os.path.join(folder, pattern.text))  # noqa: PTH118  # a pattern, not a path
         found = [Path(name) for name in sorted(glob.glob(full, include_hidden=True))]  # noqa: PTH207
         if not found and "*" not in pattern.text and "?" not in pattern.text:
@@ -332,13 +332,13 @@ class _Parser:
         for path in found:
             imported += self._file(pattern, path, chain)
         # One chain for all of them: what they import may be none of them.
-        self.stream.put(imported, (*chain, *(str(path.resolve()) for path in found)), at=pattern)
+        self.stream.put(imported, (*chain, *(os.path.realpath(path) for path in found)), at=pattern)
 
     def _file(self, at: Token, path: Path, chain: Chain) -> list[Token]:
         self.file_count += 1
         if self.file_count > FILES_MAX:
             fail(at, f"more than {FILES_MAX} imports of files")
-        if str(path.resolve()) in (*chain, str(Path(self.path).resolve())):
+        if os.path.realpath(path) in (*chain, os.path.realpath(self.path)):
             fail(at, f"the file {path} imports itself")
         try:
             if not stat.S_ISREG(path.stat().st_mode):
