@@ -61,7 +61,9 @@ for program in buildah debootstrap; do
 	}
 done
 mkdir -p "$dir"
-in_store inspect --type image "$root" >/dev/null 2>&1 || make_root
+if ! in_store inspect --type image "$root" >/dev/null 2>&1; then
+	make_root
+fi
 version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' "$source/fastdns/_version.py")
 # shellcheck disable=SC2046 # words
 in_store build --quiet --pull-never --layers=false --file "$here/Dockerfile" --build-arg ROOT="$root" \
