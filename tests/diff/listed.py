@@ -31,11 +31,15 @@ class Everywhere:
 
 
 def _cached_aa(case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
-    return "cache" in case.corefile and ours.rcode in _CACHED and ours.flags["AA"] and not theirs.flags["AA"]
+    return "cache" in case.corefile and ours.rcode in _CACHED and ours.flag("AA") and not theirs.flag("AA")
 
 
-def _error_ra(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
-    return ours.flags["RA"] and not theirs.flags["RA"]
+def _failed_aa(case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
+    return ours.rcode not in _CACHED and theirs.flag("AA") and not ours.flag("AA")
+
+
+def _always_ra(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
+    return ours.flag("RA") and not theirs.flag("RA")
 
 
 def _our_size(_case: Case, _ask: Ask, _theirs: Seen, ours: Seen) -> bool:
@@ -47,8 +51,19 @@ def _own_options(_case: Case, ask: Ask, _theirs: Seen, ours: Seen) -> bool:
     return ours.edns is not None and all(code == _EXTENDED_ERROR for code, _ in ours.edns.options)
 
 
+def _question_case(_case: Case, _ask: Ask, _theirs: Seen, ours: Seen) -> bool:
+    asked = ours.question.split()[0]
+    return all(
+        one.owner == asked or one.owner.lower() != asked.lower() for one in ours.sections.get("answer", [])
+    )
+
+
 def _over_udp(case: Case, ask: Ask, theirs: Seen, ours: Seen) -> bool:
-    return ask.tcp and all(one.tcp for one in theirs.asked) and not any(one.tcp for one in ours.asked)
+    return ask.tcp and all(one.tcp for one in theirs.asked) and not all(one.tcp for one in ours.asked)
+
+
+def _also_over_tcp(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
+    return not any(one.tcp for one in theirs.asked) and theirs.asked < ours.asked
 
 
 def _bare_error(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
@@ -59,8 +74,11 @@ EVERYWHERE = (
     Everywhere("opt-size", "edns.size", _our_size),
     Everywhere("options", "edns.options", _own_options),
     Everywhere("aa-of-misses", "flag.AA", _cached_aa),
-    Everywhere("ra-of-errors", "flag.RA", _error_ra),
+    Everywhere("aa-of-failures", "flag.AA", _failed_aa),
+    Everywhere("owner-case", "case", _question_case),
+    Everywhere("ra", "flag.RA", _always_ra),
     Everywhere("upstream-protocol", "asked.over", _over_udp),
+    Everywhere("upstream-tc", "asked.over", _also_over_tcp),
     Everywhere("error-question", "question", _bare_error),
     Everywhere("error-question", "edns", _bare_error),
 )  # fmt: skip

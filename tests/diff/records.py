@@ -118,6 +118,7 @@ _EXAMPLE: dict[str, Row] = {
     "dangling A": says("@ 300 CNAME elsewhere.test."),
     # EDNS, DNSSEC
     "echo TXT": says("echo"),
+    "echo-ad TXT": says("echo"),
     "signed A": says("@ 300 A 192.0.2.1", signed=(f"@ 300 RRSIG {VALID_RRSIG}",), flags="ra ad"),
     "expired A": says("@ 300 A 192.0.2.{n}", signed=(f"@ 300 RRSIG {EXPIRED_RRSIG}",), flags="ra ad"),
     "ad A": says("@ 300 A 192.0.2.1", flags="ra ad"),

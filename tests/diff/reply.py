@@ -34,6 +34,11 @@ class Record:
     def key(self) -> tuple[str, str, str, str]:
         return self.owner, self.rdclass, self.rdtype, self.rdata
 
+    @property
+    def folded(self) -> tuple[str, str, str, str]:
+        """The key with the owner in small letters."""
+        return self.owner.lower(), self.rdclass, self.rdtype, self.rdata
+
 
 @dataclass(frozen=True)
 class Edns:
@@ -97,6 +102,9 @@ class Seen:
                 tuple((int(one.otype), one.to_wire().hex()) for one in message.options),
             )
 
+    def flag(self, name: str) -> bool:
+        return self.flags.get(name, False)
+
     def forget_port(self, client_port: int) -> None:
         """The client's own port, which whoami tells, is another one each time."""
         for records in self.sections.values():
@@ -115,7 +123,7 @@ class Seen:
         lines = [f"{self.opcode} {self.rcode} {flags}; {self.question}; {len(self.wire)} octets {self.error}"]
         for name in SECTIONS:
             records = self.sections.get(name, [])
-            lines += [f"  {name}: {record}" for record in records[:6]]
+            lines += [f"  {name}: {str(record)[:100]}" for record in records[:6]]
             lines += [f"  ... {len(records)} records"] if len(records) > 6 else []
         lines += [f"  {self.edns}"] if self.edns else []
         lines += [f"  asked {one}" for one in sorted(map(str, self.asked))] or ["  asked nobody"]
@@ -175,13 +183,16 @@ def _compare_section(
 ) -> dict[str, tuple[object, object]]:
     """Records without TTLs; where these are the same, their order, and the TTLs."""
     keys = [record.key for record in theirs], [record.key for record in ours]
-    if sorted(keys[0]) != sorted(keys[1]):
-        return {name: ([str(record) for record in theirs], [str(record) for record in ours])}
     fields: dict[str, tuple[object, object]] = {}
+    if sorted(keys[0]) != sorted(keys[1]):
+        if sorted(record.folded for record in theirs) != sorted(record.folded for record in ours):
+            return {name: ([str(record) for record in theirs], [str(record) for record in ours])}
+        fields["case"] = keys
+        keys = [record.folded for record in theirs], [record.folded for record in ours]
     if not any_order:
         fields[f"{name}.order"] = keys
-    ttls = [record.ttl for record in sorted(theirs, key=lambda one: one.key)]
-    mine = [record.ttl for record in sorted(ours, key=lambda one: one.key)]
+    ttls = [record.ttl for record in sorted(theirs, key=lambda one: one.folded)]
+    mine = [record.ttl for record in sorted(ours, key=lambda one: one.folded)]
     if any(abs(one - other) > TTL_SLACK for one, other in zip(ttls, mine, strict=True)):
         fields[f"{name}.ttl"] = ttls, mine
     return fields

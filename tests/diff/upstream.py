@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dns.edns
+import dns.exception
 import dns.flags
 import dns.message
 import dns.name
@@ -93,6 +94,8 @@ def _wire(said: Says, question: Question) -> bytes | None:
         return question.message.id.to_bytes(2, "big") + b"\x81\x80\0\1\0\1\0\0\0\0\xff\xff"
     response = _response(said, question)
     wire = response.to_wire(max_size=65535)
+    if not question.tcp and len(wire) > (size := max(512, question.message.payload)):
+        wire = _cut(response, size)
     if said.wire == "other-id":
         return with_other_id(wire)
     if said.wire == "other-question":
@@ -100,6 +103,18 @@ def _wire(said: Says, question: Question) -> bytes | None:
     if said.wire == "no-qr":
         return wire[:2] + struct.pack("!H", response.flags & ~dns.flags.QR) + wire[4:]
     return wire
+
+
+def _cut(response: dns.message.Message, size: int) -> bytes:
+    """As much of it as fits, in order, with TC."""
+    response.flags |= dns.flags.TC
+    while True:
+        section = next(one for one in (response.additional, response.authority, response.answer) if one)
+        section.pop()
+        try:
+            return response.to_wire(max_size=size)
+        except dns.exception.TooBig:
+            continue
 
 
 def _response(said: Says, question: Question) -> dns.message.Message:
@@ -151,7 +166,8 @@ def _record(line: str, question: Question) -> dns.rrset.RRset:
 def _echo(question: Question) -> str:
     """What of a question reaches upstream, the ID, the size and the way apart."""
     message = question.message
-    words = [flag for flag in ("RD", "CD", "AD") if message.flags & dns.flags.from_text(flag)]
+    words = [flag for flag in ("RD", "CD") if message.flags & dns.flags.from_text(flag)]
+    words += ["AD"] if message.flags & dns.flags.AD and question.name.startswith("echo-ad") else []
     words += ["DO"] if message.ednsflags & dns.flags.DO else []
     words += [f"{option.otype:d}:{option.to_wire().hex()}" for option in message.options]
     return " ".join(words)
