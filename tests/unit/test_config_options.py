@@ -155,11 +155,13 @@ def test_cache_ttls(lines: str, success_s: int, denial_s: int) -> None:
 
 def test_forward(tmp_path: Path) -> None:
     resolv = tmp_path / "resolv.conf"
+    (tmp_path / "pem").touch()
     resolv.write_text("search x\nnameserver 10.0.0.3\noptions ndots:5\nnameserver fe80::1%lo\n")
     found = block(
         f"forward Example.ORG 10.0.0.1 [fd00::1]:5353 dns://10.0.0.2:54 tls://9.9.9.9%q.net {resolv} {{",
         "except a.b c", "except d", "force_tcp", "prefer_udp", "expire 5s", "max_fails 0",
-        "max_connect_attempts 3", "tls /cert /key /ca", "policy sequential", "max_concurrent 100",
+        "max_connect_attempts 3", f"tls {tmp_path}/pem {tmp_path}/pem {resolv}", "policy sequential",
+        "max_concurrent 100",
         "health_check 1s no_rec domain x.y", "next SERVFAIL nxdomain", "next REFUSED", "failover FORMERR",
         "failfast_all_unhealthy_upstreams", "read_timeout 1s", "next_on_nodata", "source_address 10.0.0.9",
         "max_idle_conns 4", "max_age 1h", "doh_method GET", "resolver 1.1.1.1 1.0.0.1:54", "}",
@@ -177,7 +179,7 @@ def test_forward(tmp_path: Path) -> None:
         "zone": "example.org.", "zones": ("example.org.",), "to": (),
         "except_": ("a.b.", "c.", "d."), "force_tcp": True,
         "prefer_udp": True, "expire_s": 5.0, "max_fails": 0, "max_connect_attempts": 3,
-        "tls": model.Tls(files=(Path("/cert"), Path("/key"), Path("/ca"))), "tls_servername": "",
+        "tls": model.Tls(files=(tmp_path / "pem", tmp_path / "pem", resolv)), "tls_servername": "",
         "policy": "sequential", "max_concurrent": 100, "next_": (2, 3, 5), "failover": (1,),
         "health_check": model.HealthCheck(
             interval_s=1.0, words=("no_rec", "domain", "x.y"), no_rec=True, domain="x.y."
@@ -405,7 +407,7 @@ def test_template() -> None:
          {"read_s": 5.0, "write_s": 60.0, "idle_s": 86400.0, "maxtcpqueries": 9}),
         ("trace datadog h:1 {\nevery 5\nservice x\nclient_server t\ndatadog_analytics_rate 0.5\n}", "trace",
          {"kind": "datadog", "endpoint": "h:1", "words": ("datadog", "h:1"), "every": 5, "service": "x",
-          "client_server": True, "datadog_analytics_rate": 0.5}),
+          "client_server": (True,), "datadog_analytics_rate": 0.5}),
     ],
 )  # fmt: skip
 def test_others(lines: str, name: str, changed: dict[str, Any]) -> None:

@@ -321,7 +321,10 @@ class Trace(Plugin):
     endpoint: str = ""
     every: Annotated[int, Option("every", k.Int(0), "one query of so many")] = 1
     service: Annotated[str, Option("service", k.Text(), "name of the service")] = "coredns"
-    client_server: Annotated[bool, Option("client_server", k.Bool(), "one span for both sides")] = False
+    client_server: Annotated[
+        tuple[bool, ...],
+        Option("client_server", Several(k.Bool(), least=0), "one span for both sides; alone: true"),
+    ] = (False,)
     datadog_analytics_rate: Annotated[
         float, Option("datadog_analytics_rate", k.Fraction(), "share analysed")
     ] = 0.0

@@ -117,7 +117,8 @@ def log(given: Given) -> None:
 
 def pprof(given: Given) -> None:
     """One RATE at most."""
-    given.reader.end_of_line(given.option_words("block")[1:])
+    for line in given.directive.body:
+        given.reader.end_of_line(line[2:])
 
 
 def reload(given: Given) -> None:

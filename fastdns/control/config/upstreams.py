@@ -39,6 +39,9 @@ def forward(given: Given) -> None:
         reader.problem(name, "found a name after % beside 'tls_servername', expected one of them")
     if values.get("tls") is not None:
         reader.end_of_line(given.option_words("tls")[3:])
+        for word in given.option_words("tls")[:3]:
+            if not os.path.isfile(word.text):  # noqa: PTH113
+                reader.problem(word, f"found {shown(word.text)} of 'tls', expected a file that exists")
     if values.get("read_timeout_s") == 0:
         word = given.option_words("read_timeout")[-1]
         reader.problem(word, f"found {shown(word.text)} of 'read_timeout', expected more than 0s")
