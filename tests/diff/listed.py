@@ -51,6 +51,10 @@ def _own_options(_case: Case, ask: Ask, _theirs: Seen, ours: Seen) -> bool:
     return ours.edns is not None and all(code == _EXTENDED_ERROR for code, _ in ours.edns.options)
 
 
+def _not_implemented(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
+    return theirs.rcode == ours.rcode == "NOTIMP"
+
+
 def _question_case(_case: Case, _ask: Ask, _theirs: Seen, ours: Seen) -> bool:
     asked = ours.question.split()[0]
     return all(
@@ -75,6 +79,7 @@ EVERYWHERE = (
     Everywhere("options", "edns.options", _own_options),
     Everywhere("aa-of-misses", "flag.AA", _cached_aa),
     Everywhere("aa-of-failures", "flag.AA", _failed_aa),
+    Everywhere("notimp-flags", "flag.RD", _not_implemented),
     Everywhere("owner-case", "case", _question_case),
     Everywhere("ra", "flag.RA", _always_ra),
     Everywhere("upstream-protocol", "asked.over", _over_udp),

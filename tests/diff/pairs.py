@@ -46,6 +46,8 @@ class Ask:
     wire: bytes | None = None  #: the whole query; the first two octets are its ID
     any_order: bool = False  #: the order of records is not compared
     repeat: int = 1  #: ask so often, and compare the last reply and the set of addresses that came first
+    hold: float = 0.0  #: s between the connection and the query, over TCP
+    idle: float = 0.0  #: s between a first query, whose reply isn't compared, and this on its connection
     unsteady: bool = False  #: what was asked upstream is not compared
 
 
@@ -60,4 +62,5 @@ class Case:
     default: bool = False  #: a part of the default suite, too
     metrics: bool = False  #: /metrics at {$METRICS} is compared as well
     same_counts: bool = False  #: and the counts of queries in it
+    http: tuple[tuple[str, str, str], ...] = ()  #: (variable, method, path) that are asked for
     log: bool = False  #: what the log plugin wrote is compared as well

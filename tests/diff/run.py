@@ -60,6 +60,7 @@ class Outcome:
     seen: list[Seen] = field(default_factory=list)
     metrics: str = ""
     log: str = ""
+    http: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  #: what stands for which variable, port and folder
 
 
@@ -99,6 +100,8 @@ def run_case(case: Case, program: Program) -> Outcome:
             outcome = Outcome(names={**variables, "PORT": str(peer.port)})
             world.take_asked()
             _ask_all(case, world, peer.port, outcome)
+            for variable, method, path in case.http:
+                outcome.http[f"{variable} {method} {path}"] = _fetch(variables[variable], method, path)
             if case.metrics:
                 outcome.metrics = _scrape(variables["METRICS"])
             if case.log:
@@ -211,14 +214,36 @@ def _exchange(wire: bytes, ask: Ask, port: int) -> tuple[bytes | None, int]:
         try:
             sock.connect((address, port))
             if ask.tcp:
-                sock.sendall(len(wire).to_bytes(2, "big") + wire)
-                return receive_framed(sock), sock.getsockname()[1]
+                return _exchange_tcp(sock, wire, ask), sock.getsockname()[1]
             sock.send(wire)
             while (reply := sock.recv(65535))[:2] != wire[:2]:
                 pass
             return reply, sock.getsockname()[1]
         except (OSError, EOFError):
             return None, 0
+
+
+def _exchange_tcp(sock: socket.socket, wire: bytes, ask: Ask) -> bytes:
+    framed = len(wire).to_bytes(2, "big") + wire
+    time.sleep(ask.hold)
+    sock.sendall(framed)
+    if not ask.idle:
+        return receive_framed(sock)
+    receive_framed(sock)
+    time.sleep(ask.idle)
+    sock.sendall(framed)
+    return receive_framed(sock)
+
+
+def _fetch(endpoint: str, method: str, path: str) -> tuple[int, str, str]:
+    """Status, type and body; of /metrics no body."""
+    connection = http.client.HTTPConnection(endpoint, timeout=5)
+    with contextlib.closing(connection):
+        connection.request(method, path)
+        response = connection.getresponse()
+        body = response.read().decode()
+        is_long = response.status == http.HTTPStatus.OK and path == "/metrics"
+        return response.status, response.getheader("Content-Type", "").split(";")[0], "" if is_long else body
 
 
 def _scrape(endpoint: str) -> str:

@@ -34,6 +34,15 @@ def test_node_cache_has_metrics(case: Case, results: Results) -> None:
     } <= found
 
 
+@pytest.mark.parametrize("case", cases_with("http"))
+def test_node_cache_answers_by_http(case: Case, results: Results) -> None:
+    """The probes' replies (corefile.md 4)."""
+    found = results(case, NODE_CACHE).http
+    assert found["HEALTH GET /health"] == (200, "text/plain", "OK")
+    assert found["HEALTH GET /"][0] == 404
+    assert found["METRICS GET /metrics"][:2] == (200, "text/plain")
+
+
 @pytest.mark.parametrize("case", cases_with("log"))
 def test_node_cache_logs(case: Case, results: Results) -> None:
     """Lines in the form that people grep for."""

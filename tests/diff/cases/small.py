@@ -198,4 +198,33 @@ but.test {
     ),
 )
 
-CASES = (WHOAMI, BUFSIZE, SIZES, QUIET, BIND)
+TIMEOUTS = Case(
+    "timeouts",
+    """
+example.test {
+    bind {$LISTEN}
+    timeouts {
+        read 1s
+        idle 2s
+    }
+    forward . {$UP} {
+        force_tcp
+    }
+}
+other.test {
+    bind {$LISTEN6}
+    forward . {$UP}
+}
+""",
+    (
+        Ask("a query within the read timeout", "www.example.test", tcp=True, hold=0.4, says="192.0.2.1"),
+        Ask("a query after the read timeout", "www.example.test", tcp=True, hold=1.8, says="SILENCE"),
+        Ask("a second one within the idle timeout", "www.example.test", tcp=True, idle=1.2, says="192.0.2.1"),
+        Ask("a second one after the idle timeout", "www.example.test", tcp=True, idle=3.2, says="SILENCE"),
+        Ask("3 s by default: within", "x.other.test", v6=True, tcp=True, hold=2.0, says="NXDOMAIN"),
+        Ask("3 s by default: after", "x.other.test", v6=True, tcp=True, hold=4.2, says="SILENCE"),
+        Ask("10 s idle by default: within", "x.other.test", v6=True, tcp=True, idle=6.0, says="NXDOMAIN"),
+    ),
+)
+
+CASES = (TIMEOUTS, WHOAMI, BUFSIZE, SIZES, QUIET, BIND)

@@ -59,6 +59,17 @@ RKE2 = Case(
         Ask("SERVFAIL", "always-servfail.example.test", says="SERVFAIL"),
         Ask("a type without a name of its own", "odd.example.test", "TYPE65280", says="NOERROR"),
     ),
+    http=(
+        ("HEALTH", "GET", "/health"),
+        ("HEALTH", "POST", "/health"),
+        ("HEALTH", "HEAD", "/health"),
+        ("HEALTH", "GET", "/"),
+        ("HEALTH", "GET", "/health/"),
+        ("HEALTH", "GET", "/ready"),
+        ("METRICS", "GET", "/metrics"),
+        ("METRICS", "GET", "/"),
+        ("METRICS", "GET", "/health"),
+    ),
     default=True,
     metrics=True,
 )  # fmt: skip
