@@ -75,6 +75,7 @@
     X(evicted_bytes, "entries evicted to make room for octets") \
     X(evicted_bucket, "entries evicted because their bucket was full") \
     X(expired, "entries removed after their time") \
+    X(outdated, "entries dropped because another configuration made them") \
     X(rejected_large, "answers over 4 KiB not stored because of their quota") \
     X(scan_dropped, "entries that the scan at attach found damaged and dropped") \
     X(scan_kept, "entries that the scan at attach found whole")

@@ -279,7 +279,7 @@ enum {                            /* fd_region_t.stop */
     FD_STOP_NO = 0,
     FD_STOP_DRAIN = 1,            /* the end: receive no more, answer what waits, leave */
     FD_STOP_NOW = 2,              /* leave at once; what waits over UDP is the successor's */
-    FD_STOP_ROLL = 3,             /* as NOW, once TCP connections have had what they asked for, 1 s at most */
+    FD_STOP_ROLL = 3,             /* as NOW, once TCP connections have had what they asked for, 5 s at most */
 };
 
 typedef struct {                  /* one part of a segment */

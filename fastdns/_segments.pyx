@@ -7,7 +7,6 @@ anybody else sees it.
 """
 
 import os
-import secrets
 
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -229,7 +228,7 @@ def create_cache(size: int) -> int:
     fd = _allocate("cache", total)
     cdef _Mapped mapped = _Mapped(fd)
     cdef fd_cache_header_t *header = <fd_cache_header_t *>mapped.base
-    cdef bytes key = secrets.token_bytes(16)
+    cdef bytes key = os.urandom(16)      # the module secrets would bring OpenSSL into every process
     cdef bytes boot = boot_id()
     header.layout_version = FD_LAYOUT_VERSION
     header.shard_count = shards

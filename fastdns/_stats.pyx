@@ -389,6 +389,15 @@ def read_config(int fd) -> dict[str, object]:
     }
 
 
+def read_notes(int fd) -> bytes:
+    """What control wrote into a configuration for its successor. Raises SegmentError."""
+    cdef _Reader reader = _Reader(fd, "config")
+    cdef const fd_config_t *config = config_check(reader.base, reader.size)
+    if config == NULL:
+        raise SegmentError("config: not a configuration of this layout")
+    return (<const char *>fd_at(config, config.notes.off))[:config.notes.count]
+
+
 cdef class Ledger:
     """What control counts, in memory that outlives it. One process writes at a time."""
 

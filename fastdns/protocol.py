@@ -3,7 +3,12 @@
 
 One SOCK_SEQPACKET pair for each life of control. Every message has the same length; descriptors
 travel beside it (SCM_RIGHTS). Control asks, the keeper answers OK, ERROR or STATE to each
-request, in order; a BEAT is not answered. When the keeper closes its end, control leaves.
+request, in order; a BEAT is not answered. In between the keeper sends events, which are not
+answered. When the keeper closes its end, control leaves.
+
+A new configuration: LISTENER for each address that is new, REMOVE for each that is not served any
+more, CONFIG, then ROLL. Children that start in between have any mixture of these, so a child serves
+the slots that its configuration and its sockets agree on. After ROLLED nobody has the old ones.
 """
 
 import socket
@@ -13,28 +18,36 @@ from enum import IntEnum
 
 
 class Kind(IntEnum):
-    """First word of a message. _loop.pyx knows BEAT, too."""
+    """First word of a message. The loop knows BEAT and the events by their numbers, too."""
 
     # control to keeper
     HELLO = 1  #: what is there? answered by STATE
     ALLOCATE = 2  #: Geometry's numbers; the segments are made and touched
     LISTENER = 3  #: number; descriptors: UDP by worker, then TCP by worker, in the order of their binding
     CONFIG = 4  #: descriptor: a sealed fd_config_t, opened read-only
-    START = 5  #: the coordinator and the workers
+    START = 5  #: the coordinator and the workers; number of the configuration
     PROGRAM = 6  #: number of a listener, 0 or 1: whether its program is to be used
     BEAT = 7  #: control's heartbeat
+    REMOVE = 8  #: number of a listener: children get it no more; it is closed at the end of the next ROLL
+    ROLL = 9  #: number of the configuration: replace coordinator and workers, one by one
     ADDRESS = 10  #: Address's numbers; it is on the node when the answer is OK, and is renewed from then on
     FORGET = 11  #: Address's numbers, and 1 to leave it on the node; it is renewed no more
     EXIT_AFTER = 12  #: ms without a worker that moves, then the server leaves; 0: it stays
+    STOP = 13  #: ms until control is ready for the end, 0: now; exit code
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
-    STATE = 18  #: 1 once started; descriptors then: config, board, post, ledger, regions, logs
+    STATE = 18  #: State's numbers; descriptors once started: config, board, post, ledger, regions, logs
+    # keeper to control, unasked
+    RELOAD = 24  #: signal number: somebody wants the configuration read again
+    ROLLED = 25  #: number of the configuration: all children have it
+    STOPPING = 26  #: signal number: get ready for the end, and say STOP
 
 
 _WORDS = 12
 _MESSAGE = struct.Struct(f"=II{_WORDS}Q")  # kind, 0, words
 MESSAGE_LEN = _MESSAGE.size
+MAX_LISTENERS = 32  # slots; FD_MAX_LISTENERS
 MAX_DESCRIPTORS = 64  # two for each worker of a listener, or STATE's; the kernel takes 253
 
 
@@ -90,6 +103,23 @@ class Address:
             raise ValueError(f"an address of family {family}")
         length = 4 if family == socket.AF_INET else 16
         return cls(socket.inet_ntop(family, octets[-length:]), interface, lifetime_s)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far the keeper has come."""
+
+    started: bool
+    rolled: int  #: the last configuration that all children had
+    rolling: int  #: the one that they are being restarted for, 0: none
+    listeners: int  #: bit i: the slot i is held, and not to be closed
+
+    def words(self) -> tuple[int, ...]:
+        return (int(self.started), self.rolled, self.rolling, self.listeners)
+
+    @classmethod
+    def of(cls, words: tuple[int, ...]) -> "State":
+        return cls(bool(words[0]), *words[1:4])
 
 
 @dataclass(frozen=True, slots=True)

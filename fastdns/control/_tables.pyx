@@ -6,8 +6,6 @@ import fcntl
 import os
 import socket
 
-import dns.name
-
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -66,6 +64,7 @@ from fastdns._shm cimport (
 from fastdns._zones cimport zone_hash
 
 from fastdns.control.model import Forward, HostsStep, NameStep, ReplyStep, SlowStep, TypeStep, WhoamiStep
+from fastdns.control.wirename import wire_labels, wire_name
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t htons(uint16_t value)
@@ -100,11 +99,6 @@ cdef uint64_t fingerprint(str text) except *:
     for octet in text.encode():
         total = (total ^ octet) * <uint64_t>0x100000001b3
     return total
-
-
-def wire_name(name: str) -> bytes:
-    """A name in lower case as it goes on the wire. Raises dns.exception.DNSException for what is none."""
-    return dns.name.from_text(name.lower()).to_wire()
 
 
 def _wire_names(names) -> bytes:
@@ -188,7 +182,7 @@ cdef void write_zones(_Segment segment, fd_config_t *out, config) except *:
             name = wire_name(one.name)
             head = zone_hash(one.group, <const uint8_t *>name, <uint32_t>len(name)) & (heads_count - 1)
             following, heads[head] = heads[head], number
-            out.zone_depth = max(out.zone_depth, <uint32_t>len(dns.name.from_text(one.name)) - 1)
+            out.zone_depth = max(out.zone_depth, <uint32_t>len(wire_labels(one.name)))
         rows.append(zone_of(segment, one, config.blocks, following))
     out.zones = segment.part(rows)
     out.zone_heads.off = segment.put(heads.tobytes())

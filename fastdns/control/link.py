@@ -5,14 +5,16 @@ import errno
 import os
 import select
 import socket
-import time
+from collections import deque
 
 from fastdns import protocol
 from fastdns.errors import KeeperError
-from fastdns.protocol import Geometry, Kind, Message
+from fastdns.protocol import Geometry, Kind, Message, State
 
 _ANSWER_S = 10.0  # an allocation touches memory; nothing else takes the keeper long
-_BEAT_S = 2.0  # the keeper waits 15 s for one
+_EVENTS = (Kind.RELOAD, Kind.ROLLED, Kind.STOPPING)
+
+BEAT_S = 2.0  #: between two heartbeats; the keeper waits 15 s for one
 
 
 class ChannelClosedError(KeeperError):
@@ -20,18 +22,27 @@ class ChannelClosedError(KeeperError):
 
 
 class KeeperLink:
-    """Requests, one at a time. Each raises KeeperError when the keeper refuses or is gone."""
+    """Requests, one at a time, and what the keeper says unasked.
+
+    A request waits for its answer, which the keeper gives at once. Each raises KeeperError when the keeper
+    refuses or is gone.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._channel = socket.socket(fileno=descriptor)
         self._channel.settimeout(_ANSWER_S)
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._beat_due = 0.0
+        self._events: deque[Message] = deque()
 
-    def state(self) -> tuple[int, ...]:
-        """Descriptors of config, board, post and regions, for reading; empty before the start."""
-        return self._ask(Message(Kind.HELLO), Kind.STATE).descriptors
+    def fileno(self) -> int:
+        """What becomes readable when there are events."""
+        return self._channel.fileno()
+
+    def state(self) -> tuple[State, tuple[int, ...]]:
+        """How far the keeper is, and descriptors of its segments; none before the start."""
+        answer = self._ask(Message(Kind.HELLO), Kind.STATE)
+        return State.of(answer.words), answer.descriptors
 
     def allocate(self, geometry: Geometry) -> None:
         self._ask(Message(Kind.ALLOCATE, geometry.words()))
@@ -39,53 +50,68 @@ class KeeperLink:
     def add_listener(self, number: int, descriptors: tuple[int, ...]) -> None:
         self._ask(Message(Kind.LISTENER, (number,), descriptors))
 
+    def remove_listener(self, number: int) -> None:
+        """Close a listener with the next rolling restart; children that start before it don't get it either."""
+        self._ask(Message(Kind.REMOVE, (number,)))
+
     def set_config(self, descriptor: int) -> None:
+        """What children that start from now on are to read."""
         self._ask(Message(Kind.CONFIG, (), (descriptor,)))
 
-    def start(self) -> None:
-        self._ask(Message(Kind.START))
+    def start(self, config: int) -> None:
+        """Start the coordinator and the workers with the configuration of this number."""
+        self._ask(Message(Kind.START, (config,)))
+
+    def roll(self, config: int) -> None:
+        """Restart them one by one for the configuration of this number; an event ROLLED says when it is done."""
+        self._ask(Message(Kind.ROLL, (config,)))
+
+    def stop(self, ready_s: float = 0.0, code: int = 0) -> None:
+        """Say when control will be ready for the end; 0: now."""
+        self._ask(Message(Kind.STOP, (int(ready_s * 1000), code)))
 
     def use_program(self, listener: int, use: bool) -> None:
         """Whether our program chooses among a listener's sockets, or the kernel."""
         self._ask(Message(Kind.PROGRAM, (listener, int(use))))
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass, showing the keeper that we are alive. Raises ChannelClosedError."""
-        until = time.monotonic() + seconds
-        while True:
-            now = time.monotonic()
-            if now >= self._beat_due:
-                self._beat_due = now + _BEAT_S
-                self._beat()
-            if now >= until:
-                return
-            if self._poll.poll(max(1.0, (min(until, self._beat_due) - now) * 1000)):
-                self._look()
-
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Show the keeper that we are alive."""
         try:
             protocol.send(self._channel, Message(Kind.BEAT))
         except OSError as error:
             raise _broken(error) from None
 
-    def _look(self) -> None:
-        # Between requests the keeper says nothing: what can be read is the end.
+    def events(self) -> list[Message]:
+        """What the keeper has said unasked since the last call. Raises ChannelClosedError."""
+        while self._poll.poll(0):
+            message = self._receive()
+            if message.kind not in _EVENTS:
+                raise KeeperError(f"the keeper sent {message.kind.name}, which was not asked for")
+            self._events.append(message)
+        found = list(self._events)
+        self._events.clear()
+        return found
+
+    def _receive(self) -> Message:
         try:
-            data = self._channel.recv(1, socket.MSG_PEEK)
+            message = protocol.receive(self._channel)
         except OSError as error:
             raise _broken(error) from None
-        if data:
-            raise KeeperError("the keeper sent what was not asked for")
-        raise ChannelClosedError("the keeper has closed the channel")
+        except ValueError as error:
+            raise KeeperError(f"the keeper sent what is no message: {error}") from None
+        if message is None:
+            raise ChannelClosedError("the keeper has closed the channel")
+        return message
 
     def _ask(self, message: Message, expected: Kind = Kind.OK) -> Message:
         try:
             protocol.send(self._channel, message)
-            answer = protocol.receive(self._channel)
         except OSError as error:
             raise _broken(error) from None
-        if answer is None:
-            raise ChannelClosedError("the keeper has closed the channel")
+        answer = self._receive()
+        while answer.kind in _EVENTS:
+            self._events.append(answer)
+            answer = self._receive()
         if answer.kind == Kind.ERROR:
             raise KeeperError(f"the keeper refused {message.kind.name}: {os.strerror(answer.words[0])}")
         if answer.kind != expected:

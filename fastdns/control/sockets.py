@@ -40,14 +40,17 @@ class ListenerSockets:
     def descriptors(self) -> tuple[int, ...]:
         return tuple(one.fileno() for one in (*self.udp, *self.tcp))
 
+    def close(self) -> None:
+        for one in (*self.udp, *self.tcp):
+            one.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for one in (*self.udp, *self.tcp):
-            one.close()
+        self.close()
 
 
 def open_listener(endpoint: Endpoint, workers: int, rcvbuf: int, freebind: bool = False) -> ListenerSockets:

@@ -12,6 +12,8 @@ from libc.stdlib cimport abort
 
 from fastdns._ring cimport ring_empty, ring_next, ring_record_len, ring_release
 from fastdns._shm cimport (
+    FD_STOP_NO,
+    FD_STOP_NOW,
     fd_announce_sleep,
     fd_load32,
     fd_load64,
@@ -41,7 +43,7 @@ from fastdns.coordinator._exchange cimport (
 )
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
 from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
-from fastdns.coordinator._store cimport store_sweep
+from fastdns.coordinator._store cimport AGREE_DONE, AGREE_MORE, agree_rc, store_agree, store_sweep
 from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
 from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
 from fastdns.coordinator._udp cimport udp_receive, udp_tend
@@ -193,8 +195,9 @@ cdef int wait_for_events(coordinator_t *c, bint may_sleep, epoll_event *events) 
 
 
 cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
-    if not fd_load32(&c.post.stop):
-        return False
+    cdef uint32_t stop = fd_load32(&c.post.stop)
+    if stop == FD_STOP_NO or stop == FD_STOP_NOW:
+        return stop == FD_STOP_NOW  # a restart: workers put their questions again
     if stop_ms[0] == 0:
         stop_ms[0] = c.now_ms + STOP_MS
     return (c.inflight_used == 0 and rings_empty(c)) or c.now_ms >= stop_ms[0]
@@ -218,6 +221,18 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
         tcp_tend(c)
         note_waits(c)
         tend_ms[0] = c.now_ms + TEND_MS
+
+
+cdef bint agree(coordinator_t *c) noexcept nogil:
+    # After a new configuration: a piece of the sweep a round, and no sleep until it is done, for
+    # the workers' restart waits for it. True: there is more to do.
+    cdef agree_rc rc
+    if fd_load32(&c.post.swept) == c.config.number:
+        return False
+    rc = store_agree(c.store, c.config)
+    if rc == AGREE_DONE:
+        fd_store32(&c.post.swept, c.config.number)
+    return rc == AGREE_MORE
 
 
 cdef void loop_run(coordinator_t *c) noexcept nogil:
@@ -249,6 +264,8 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
+        if agree(c):
+            work = BUSY
         exchange_settle(c)
         fd_store32(&c.post.inflight_used, c.inflight_used)
         wake_workers(c)

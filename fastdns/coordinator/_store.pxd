@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport cache_t
-from fastdns._shm cimport fd_cache_header_t, fd_entry_t, fd_post_t
+from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_entry_t, fd_post_t
 from fastdns.coordinator._shard cimport shard_t
 
 ctypedef enum store_rc:
@@ -12,6 +12,11 @@ ctypedef enum store_rc:
     STORE_TOO_LARGE = 2          # over 4 KiB and over that class's quota of a quarter of the shard
     STORE_KEPT_BETTER = 3        # a usable answer is never replaced by a failure
     STORE_UNSOUND = 4            # the entry is not what it says (entry_sound): a bug of the caller
+
+ctypedef enum agree_rc:
+    AGREE_DONE = 0               # the whole cache agrees
+    AGREE_MORE = 1
+    AGREE_NOT_WRITER = 2
 
 # The writer's own memory; callers hold a pointer, tests look inside.
 cdef struct store_t:
@@ -22,6 +27,7 @@ cdef struct store_t:
     const uint16_t *hits[16]     # FD_MAX_WORKERS
     uint32_t worker_count
     uint32_t sweep_bucket        # next to be swept, counted over all shards
+    uint32_t agree_bucket        # likewise, of the sweep after a new configuration
     shard_t *shards
 
 # Take the cache over: scan it (every length, offset, back reference; odd buckets emptied), build
@@ -46,5 +52,10 @@ cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t unti
 # A bounded piece of upkeep (some 64 slots): drop what is past its TTL and its stale time. Returns
 # entries dropped.
 cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil
+
+# A piece of the sweep that follows a new configuration (some 640 slots): the zone is chosen again for
+# each entry's name, and what that zone's block would not have made goes, whether a table had its part
+# in it (FD_ENTRY_CHANGED) or nobody serves its group any more.
+cdef agree_rc store_agree(store_t *store, const fd_config_t *config) noexcept nogil
 
 cdef void store_close(store_t *store) noexcept nogil

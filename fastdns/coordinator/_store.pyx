@@ -35,6 +35,7 @@ from fastdns._cache cimport cache_t, entry_sound, hash_bucket, hash_tag
 from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
+    FD_ENTRY_CHANGED,
     FD_ENTRY_FAILURE,
     FD_ENTRY_MAX,
     FD_ENTRY_QNAME_OFF,
@@ -45,6 +46,7 @@ from fastdns._shm cimport (
     fd_acquire64,
     fd_bucket_t,
     fd_cache_header_t,
+    fd_config_t,
     fd_copy_in,
     fd_entry_size,
     fd_entry_t,
@@ -55,9 +57,11 @@ from fastdns._shm cimport (
     fd_seq_open,
     fd_store16,
     fd_store64,
+    fd_zone_t,
 )
 from fastdns._stats cimport (
     FD_C_expired,
+    FD_C_outdated,
     FD_C_rejected_large,
     FD_C_scan_dropped,
     FD_C_scan_kept,
@@ -65,6 +69,7 @@ from fastdns._stats cimport (
     FD_C_stores,
     bump,
 )
+from fastdns._zones cimport zone_at, zone_find
 from fastdns.coordinator._shard cimport (
     LARGE_OCTETS,
     NO_SLOT,
@@ -95,6 +100,7 @@ from fastdns.coordinator._space cimport (
 
 cdef enum:
     SWEEP_BUCKETS = 7            # a call of store_sweep looks at some 64 slots: 2 to 5 us
+    AGREE_BUCKETS = 64           # a call of store_agree at 640: some 50 us
 
 
 # ---------------------------------------------------------------------------------- attach ----
@@ -364,3 +370,33 @@ cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil:
     if dropped:
         bump(store.post.counters, FD_C_expired, dropped)
     return dropped
+
+
+cdef bint agrees(const fd_entry_t *entry, const fd_config_t *config) noexcept nogil:
+    cdef const uint8_t *qname = <const uint8_t *>entry + FD_ENTRY_QNAME_OFF
+    cdef uint32_t number = zone_find(config, entry.group, qname, entry.qname_len, entry.qtype)
+    cdef const fd_zone_t *zone = zone_at(config, number)
+    return (zone != NULL and number == entry.zone and zone.fingerprint == entry.fingerprint
+            and not entry.marks & FD_ENTRY_CHANGED)
+
+
+cdef agree_rc store_agree(store_t *store, const fd_config_t *config) noexcept nogil:
+    cdef uint32_t total = store.cache.shard_count * store.cache.bucket_count
+    cdef uint32_t dropped = 0
+    cdef uint32_t slot, first
+    cdef shard_t *shard
+    if not still_writer(store):
+        return AGREE_NOT_WRITER
+    for _ in range(<uint32_t>AGREE_BUCKETS):
+        if store.agree_bucket >= total:
+            break
+        shard = &store.shards[store.agree_bucket // store.cache.bucket_count]
+        first = store.agree_bucket % store.cache.bucket_count * FD_BUCKET_SLOTS
+        for slot in range(first, first + FD_BUCKET_SLOTS):
+            if slot_used(shard, slot) and not agrees(slot_entry(shard, slot), config):
+                drop(shard, slot)
+                dropped += 1
+        store.agree_bucket += 1
+    if dropped:
+        bump(store.post.counters, FD_C_outdated, dropped)
+    return AGREE_DONE if store.agree_bucket >= total else AGREE_MORE

@@ -34,11 +34,16 @@ ctypedef struct child_t:
     uint32_t restarts
     uint32_t stuck
     int32_t last_status          # as wait(2) has it
+    uint32_t made                # children_t.roll when it was started
+    bint asked                   # told to leave for a successor: its end is no death
+    bint revived                 # the next start follows a death
 
 ctypedef struct children_t:
     child_t table[18]            # FD_MAX_WORKERS + 2
     uint32_t count
     uint32_t away                # a bit for each worker that gets no new packets
+    uint32_t leaving             # likewise for new connections: it was told to leave
+    uint32_t roll                # rolling restarts so far; children started before the last are to be replaced
     int replacing                # the slot that is replaced for being stuck, or -1
     int last_stuck
     uint64_t control_beats
@@ -61,6 +66,12 @@ cdef void child_died(children_t *children, uint32_t slot, int status, bint again
 
 # The child was reaped.
 cdef void child_reaped(children_t *children, uint32_t slot) noexcept nogil
+
+# It was told to leave, and a successor is to follow.
+cdef void child_asked(children_t *children, uint32_t slot) noexcept nogil
+
+# Its work has begun: no need to wait for a tick to see it.
+cdef void child_serves(children_t *children, uint32_t slot) noexcept nogil
 
 # SIGKILL has been sent to it.
 cdef void child_killed(children_t *children, uint32_t slot, bint stuck) noexcept nogil

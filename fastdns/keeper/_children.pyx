@@ -97,8 +97,13 @@ cdef void child_started(children_t *children, uint32_t slot, int pid, uint64_t n
     child.seen = fd_load64(child.heartbeat) if child.heartbeat != NULL else 0
     child.still = 0
     child.moved = False
-    if child.died_ms:
+    child.made = children.roll
+    child.asked = False
+    if child.role == <uint32_t>FD_ROLE_WORKER:
+        children.leaving &= ~(<uint32_t>1 << child.index)
+    if child.revived:
         child.restarts += 1
+        child.revived = False
     children_publish(children)
 
 
@@ -151,11 +156,16 @@ cdef void child_died(children_t *children, uint32_t slot, int status, bint again
     cdef uint64_t lived_ms = now_ms - child.started_ms
     cdef uint32_t delay
     child.state = CHILD_DEAD
-    child.died_ms = now_ms
-    child.last_status = status
     child.due_ms = 0
     steer_from(children, child, True)
+    if child.asked and again and status == 0:
+        child.due_ms = now_ms
+        children_publish(children)
+        return
+    child.died_ms = now_ms
+    child.last_status = status
     if again:
+        child.revived = True
         child.early = child.early + 1 if lived_ms < <uint64_t>EARLY_MS else 0
         delay = backoff_ms(child.early)
         child.due_ms = now_ms + delay
@@ -168,6 +178,19 @@ cdef void child_reaped(children_t *children, uint32_t slot) noexcept nogil:
     child.pid = 0
     child.state = CHILD_WAITING if child.due_ms else CHILD_IDLE
     children_publish(children)
+
+
+cdef void child_asked(children_t *children, uint32_t slot) noexcept nogil:
+    cdef child_t *child = &children.table[slot]
+    child.asked = True
+    if child.role == <uint32_t>FD_ROLE_WORKER:
+        children.leaving |= <uint32_t>1 << child.index
+
+
+cdef void child_serves(children_t *children, uint32_t slot) noexcept nogil:
+    cdef child_t *child = &children.table[slot]
+    child.moved = True
+    steer_from(children, child, False)
 
 
 cdef void child_killed(children_t *children, uint32_t slot, bint stuck) noexcept nogil:

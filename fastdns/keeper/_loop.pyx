@@ -2,7 +2,11 @@
 """The keeper's loop: signals, ticks of 100 ms and control's messages, without the GIL.
 
 ``Loop.wait`` comes back to Python only to fork a child, to join a dead one, to read a message
-of control's set-up, or to leave.
+of control, to close what a finished rolling restart left, or to leave.
+
+A stop: control is told first (the node's rules go before the sockets do) and says when it is ready;
+a control that is dead or silent is not waited for. Then the workers finish, then the coordinator and
+control are told to leave.
 """
 
 import os
@@ -12,20 +16,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastdns._segments cimport boottime_ms
-from fastdns._shm cimport (
-    FD_MAGIC_BOARD,
-    FD_MAGIC_POST,
-    FD_MAGIC_REGION,
-    FD_MAX_LISTENERS,
-    FD_MAX_WORKERS,
-    FD_PAGE,
-    fd_board_t,
-    fd_load32,
-    fd_load64,
-    fd_post_t,
-    fd_region_t,
-    fd_store32,
-)
+from fastdns._shm cimport FD_STOP_DRAIN, FD_STOP_NOW, FD_STOP_ROLL, fd_load64
 from fastdns._sys cimport (
     AF_INET,
     AF_INET6,
@@ -36,15 +27,12 @@ from fastdns._sys cimport (
     epoll_ctl,
     epoll_event,
     epoll_wait,
-    ring_eventfd,
     watch,
 )
 from fastdns.keeper._addresses cimport (
     address_forget,
     address_keep,
     addresses_clear,
-    addresses_init,
-    addresses_t,
     addresses_tick,
 )
 from fastdns.keeper._children cimport (
@@ -62,75 +50,81 @@ from fastdns.keeper._children cimport (
     child_reaped,
     child_started,
     child_t,
-    children_add,
-    children_init,
-    children_publish,
-    children_t,
     children_tick,
     log_text,
 )
-from fastdns.keeper._groups cimport Group, group_steer, group_t
-
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    ctypedef struct siginfo_t:
-        int si_pid
-        int si_code
-        int si_status
-    int sigemptyset(sigset_t *mask)
-    int sigaddset(sigset_t *mask, int number)
-    int sigprocmask(int how, const sigset_t *mask, sigset_t *old)
-    int kill(int pid, int number)
-    enum:
-        SIG_BLOCK, SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGKILL, CLD_EXITED
-
-cdef extern from "<sys/signalfd.h>" nogil:
-    struct signalfd_siginfo:
-        uint32_t ssi_signo
-    int signalfd(int fd, const sigset_t *mask, int flags)
-    enum:
-        SFD_CLOEXEC, SFD_NONBLOCK
-
-cdef extern from "<sys/timerfd.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    struct itimerspec:
-        timespec it_interval
-        timespec it_value
-    int timerfd_create(int clock, int flags)
-    int timerfd_settime(int fd, int flags, const itimerspec *new, itimerspec *old)
-    enum:
-        CLOCK_MONOTONIC, TFD_CLOEXEC, TFD_NONBLOCK
-
-cdef extern from "<sys/wait.h>" nogil:
-    int waitid(int kind, int pid, siginfo_t *info, int options)
-    int waitpid(int pid, int *status, int options)
-    enum:
-        P_ALL, P_PID, WEXITED, WNOHANG, WNOWAIT
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset)
-    int madvise(void *addr, size_t length, int advice)
-    enum:
-        PROT_READ, PROT_WRITE, MAP_SHARED, MADV_DONTFORK
-    void *MAP_FAILED
-
-cdef extern from "<sys/socket.h>" nogil:
-    long recv(int fd, void *data, size_t octets, int flags)
-    int shutdown(int fd, int how)
-    enum:
-        MSG_PEEK, MSG_DONTWAIT, MSG_TRUNC, SHUT_RDWR
-
-cdef extern from "<unistd.h>" nogil:
-    long read(int fd, void *data, size_t octets)
+from fastdns.keeper._mailbox cimport (
+    EVENT_RELOAD,
+    EVENT_ROLLED,
+    EVENT_STOPPING,
+    event_t,
+    mailbox_forget,
+    mailbox_put,
+    mailbox_send,
+    mailbox_t,
+)
+from fastdns.keeper._plane cimport Plane
+from fastdns.keeper._posix cimport (
+    CLD_EXITED,
+    CLOCK_MONOTONIC,
+    MSG_DONTWAIT,
+    MSG_PEEK,
+    MSG_TRUNC,
+    P_ALL,
+    P_PID,
+    SFD_CLOEXEC,
+    SFD_NONBLOCK,
+    SHUT_RDWR,
+    SIGCHLD,
+    SIGHUP,
+    SIGINT,
+    SIGKILL,
+    SIGQUIT,
+    SIGTERM,
+    SIGUSR1,
+    SIGUSR2,
+    SIG_BLOCK,
+    TFD_CLOEXEC,
+    TFD_NONBLOCK,
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    itimerspec,
+    kill,
+    read,
+    recv,
+    shutdown,
+    sigaddset,
+    sigemptyset,
+    siginfo_t,
+    signalfd,
+    signalfd_siginfo,
+    sigprocmask,
+    sigset_t,
+    timerfd_create,
+    timerfd_settime,
+    waitid,
+    waitpid,
+)
+from fastdns.keeper._roll cimport (
+    ROLL_ASK,
+    ROLL_DONE,
+    ROLL_HURRY,
+    ROLL_KILL,
+    ROLL_NOTHING,
+    roll_begin,
+    roll_step,
+    roll_t,
+)
 
 cdef enum:
     TICK_NS = 100 * 1000 * 1000
     LATE_TICKS = 3               # a tick that stands for more than these came late
+    ROLL_TURN_MS = 10            # between two looks at a rolling restart
     STOP_IDLE_MS = 2000          # a stop with nothing pending
-    STOP_MS = 5000               # any stop
+    STOP_MS = 5000               # any stop, from when the workers were told
+    STOP_CONTROL_MS = 2000       # control's first word when it was told of a stop, and its margin
+    STOP_PREPARE_MAX_MS = 600000
 
 cdef enum:                       # epoll data
     EVENT_SIGNAL = 0
@@ -138,13 +132,14 @@ cdef enum:                       # epoll data
     EVENT_CHANNEL = 2
 
 cdef enum:
-    KIND_BEAT = 7                # protocol.Kind.BEAT; test_keeper_protocol compares them
+    KIND_BEAT = 7                # protocol.Kind.BEAT
 
 cdef enum:                       # how far a stop has come
     STOP_NO = 0
-    STOP_WORKERS = 1             # they finish what waits; the coordinator still answers them
-    STOP_REST = 2
-    STOP_KILLED = 3
+    STOP_PREPARE = 1             # control does what comes before; all is served still
+    STOP_WORKERS = 2             # they finish what waits; the coordinator still answers them
+    STOP_REST = 3
+    STOP_KILLED = 4
 
 cdef enum:                       # what `wait` comes back with
     ACTION_NONE = 0
@@ -152,52 +147,39 @@ cdef enum:                       # what `wait` comes back with
     ACTION_JOIN = 2
     ACTION_MESSAGE = 3
     ACTION_LEAVE = 4
+    ACTION_ROLLED = 5
 
 FORK = ACTION_FORK
 JOIN = ACTION_JOIN
 MESSAGE = ACTION_MESSAGE
 LEAVE = ACTION_LEAVE
-BEAT = KIND_BEAT
+ROLLED = ACTION_ROLLED
+KINDS = {"BEAT": KIND_BEAT, "RELOAD": EVENT_RELOAD, "ROLLED": EVENT_ROLLED, "STOPPING": EVENT_STOPPING}
+EVENT_LEN = sizeof(event_t)
 
 
-cdef void *map_header(int fd, size_t size) noexcept nogil:
-    # The first pages of a segment, for the keeper alone: a fork does not inherit them.
-    cdef size_t octets = (size + FD_PAGE - 1) // FD_PAGE * FD_PAGE
-    cdef void *base = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-    if base == MAP_FAILED or madvise(base, octets, MADV_DONTFORK) != 0:
-        return NULL
-    return base
-
-
-cdef class Loop:
+cdef class Loop(Plane):
     """One for the life of the keeper. Children are numbered: control 0, coordinator 1, workers from 2."""
 
-    cdef children_t children
-    cdef addresses_t addresses
     cdef int epoll, signals, timer, channel
-    cdef fd_post_t *post
-    cdef fd_region_t *regions[16]
-    cdef int wakes[17]           # the coordinator's, then the workers'
-    cdef group_t *groups[64]
-    cdef uint32_t group_count
-    cdef uint32_t steered        # the `away` that the programs were made for
-    cdef bint started
     cdef bint message
+    cdef roll_t roll
+    cdef uint32_t roll_config    # its number: workers follow when the whole cache agrees with it
+    cdef bint rolled             # one is done, and Python has not been told yet
+    cdef mailbox_t mailbox
     cdef int stop
     cdef uint64_t stop_ms
     cdef int leave_code          # -1: stay
-    cdef object held             # the groups, so that they live as long as their pointers
+    cdef int leave_later         # once all have left
 
     def __cinit__(self):
         cdef sigset_t mask
         cdef itimerspec every
         cdef int number
-        children_init(&self.children)
-        addresses_init(&self.addresses)
-        self.channel = -1
+        self.channel = self.mailbox.channel = -1
         self.leave_code = -1
         sigemptyset(&mask)
-        for number in (SIGCHLD, SIGTERM, SIGINT, SIGHUP):
+        for number in (SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2):
             sigaddset(&mask, number)
         sigprocmask(SIG_BLOCK, &mask, NULL)
         every.it_interval.tv_sec = every.it_value.tv_sec = 0
@@ -214,7 +196,7 @@ cdef class Loop:
     # ------------------------------------------------------------------ asked by process.py
 
     def wait(self) -> tuple[int, int]:
-        """What needs Python next: FORK or JOIN and a child's number, MESSAGE, or LEAVE and an exit code."""
+        """What needs Python next: FORK or JOIN and a child's number, MESSAGE, ROLLED, or LEAVE and an exit code."""
         cdef int action, number = 0
         cdef uint64_t now_ms
         with nogil:
@@ -239,58 +221,11 @@ cdef class Loop:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.channel, NULL)
         self.channel = -1
         self.message = False
+        mailbox_forget(&self.mailbox)
 
-    def start(self, int board, int post, list regions, list wakes, list groups):
-        """Take up the coordinator and a worker for each region; they are asked for by FORK.
-
-        wakes: eventfds, the coordinator's first. groups: UDP and TCP of each listener.
-        Raises OSError, ValueError; nothing is changed then.
-        """
-        cdef fd_board_t *board_base = <fd_board_t *>map_header(board, sizeof(fd_board_t))
-        cdef fd_post_t *post_base = <fd_post_t *>map_header(post, sizeof(fd_post_t))
-        cdef void *base
-        cdef int i
-        cdef Group group
-        if board_base == NULL or post_base == NULL:
-            raise OSError(errno, f"mmap of a segment's header: {os.strerror(errno)}")
-        if board_base.magic != FD_MAGIC_BOARD or post_base.magic != FD_MAGIC_POST:
-            raise ValueError("a segment is not what its name says")
-        if self.started or not 1 <= len(regions) <= FD_MAX_WORKERS or len(wakes) != len(regions) + 1:
-            raise ValueError("expected one start, with a region and an eventfd for each worker")
-        if len(groups) > 2 * FD_MAX_LISTENERS:
-            raise ValueError(f"{len(groups)} groups: expected {2 * FD_MAX_LISTENERS} at most")
-        for i, region in enumerate(regions):
-            base = map_header(region, sizeof(fd_region_t))
-            if base == NULL:
-                raise OSError(errno, f"mmap of a region's header: {os.strerror(errno)}")
-            if (<fd_region_t *>base).magic != FD_MAGIC_REGION:
-                raise ValueError("a region is not what its name says")
-            self.regions[i] = <fd_region_t *>base
-        for i, wake in enumerate(wakes):
-            self.wakes[i] = wake
-        for i, group in enumerate(groups):
-            self.groups[i] = &group.state
-        self.held = groups
-        self.group_count = len(groups)
-        self.post = post_base
-        children_add(&self.children, len(regions))
-        self.children.board = board_base
-        self.addresses.board = board_base
-        self.children.table[SLOT_COORDINATOR].heartbeat = &post_base.heartbeat
-        for i in range(len(regions)):
-            self.children.table[SLOT_WORKER + i].heartbeat = &self.regions[i].heartbeat
-        children_publish(&self.children)
-        self.started = True
-        self.steer()
-
-    def leave_to_kernel(self, int listener, bint plain):
-        """Whether the kernel's choice is used for a listener's sockets instead of our program."""
-        cdef Group group
-        if not 0 <= 2 * listener + 1 < <int>self.group_count:
-            raise ValueError(f"listener {listener}: there are {self.group_count // 2}")
-        for group in self.held[2 * listener:2 * listener + 2]:
-            group.state.plain = plain
-        self.steer()
+    def listens(self):
+        """Control reads what is sent to it from now on."""
+        self.mailbox.channel = self.channel
 
     def keep_address(self, int family, uint32_t interface, bytes octets, uint32_t lifetime_s):
         """Put an address on an interface now, and renew it while a worker moves; lifetime 0: for good.
@@ -319,13 +254,36 @@ cdef class Loop:
         """Leave, with exit code 1, when no worker has moved for so long; 0: stay."""
         self.addresses.exit_after_ms = milliseconds
 
-    def starting(self, uint32_t child):
-        """Before the fork: count it in the child's segment, where it reads which start it is."""
-        if child == SLOT_COORDINATOR:
-            fd_store32(&self.post.starts, fd_load32(&self.post.starts) + 1)
-        elif child >= SLOT_WORKER:
-            fd_store32(&self.regions[child - SLOT_WORKER].starts,
-                       fd_load32(&self.regions[child - SLOT_WORKER].starts) + 1)
+    def begin_roll(self, uint32_t config):
+        """Replace the coordinator, then the workers, one by one; ROLLED comes when it is done.
+
+        config: its number; workers follow when the whole cache agrees with it.
+        """
+        self.roll_config = config
+        self.rolled = False
+        roll_begin(&self.roll, &self.children)
+
+    @property
+    def rolling(self) -> bool:
+        """Whether a rolling restart is under way."""
+        return self.roll.on
+
+    def tell_rolled(self, uint32_t config):
+        """Send control word of a rolling restart that is done."""
+        mailbox_put(&self.mailbox, EVENT_ROLLED, config)
+
+    def stop_in(self, uint64_t ready_ms, int code):
+        """Control's word on a stop: it will be ready in so many ms; 0: now, leave with `code`."""
+        cdef uint64_t now_ms = boottime_ms()
+        if self.stop > STOP_PREPARE:
+            return
+        if ready_ms == 0:
+            if code:
+                self.leave_later = code
+            self.begin_stop(now_ms)
+        else:
+            self.stop = STOP_PREPARE
+            self.stop_ms = now_ms + min(ready_ms, <uint64_t>STOP_PREPARE_MAX_MS) + STOP_CONTROL_MS
 
     def has_started(self, uint32_t child, int pid):
         """The fork went well. Its death may have been signalled before we could know its PID."""
@@ -359,8 +317,11 @@ cdef class Loop:
         if self.message:
             self.message = False
             return ACTION_MESSAGE
-        if self.stop != STOP_NO:
+        if self.stop > STOP_PREPARE:
             return ACTION_NONE
+        if self.rolled:
+            self.rolled = False
+            return ACTION_ROLLED
         for slot in range(self.children.count):
             child = &self.children.table[slot]
             if child.state == CHILD_WAITING and child.due_ms <= now_ms:
@@ -380,6 +341,8 @@ cdef class Loop:
                 continue
             if timeout_ms < 0 or child.due_ms < now_ms + <uint64_t>timeout_ms:
                 timeout_ms = <int>(child.due_ms - now_ms)
+        if self.roll.on and (timeout_ms < 0 or timeout_ms > ROLL_TURN_MS):
+            timeout_ms = ROLL_TURN_MS
         count = epoll_wait(self.epoll, events, 4, timeout_ms)
         now_ms = boottime_ms()
         for i in range(count):
@@ -389,18 +352,27 @@ cdef class Loop:
                 self.on_tick(now_ms)
             elif events[i].data.u64 == EVENT_CHANNEL:
                 self.on_channel()
+        if self.roll.on and self.stop == STOP_NO:
+            self.roll_on(now_ms)
+        mailbox_send(&self.mailbox)
 
     cdef void on_signals(self, uint64_t now_ms) noexcept nogil:
         cdef signalfd_siginfo one
         while read(self.signals, &one, sizeof(one)) == <long>sizeof(one):
             if one.ssi_signo == SIGCHLD:
                 self.sweep(now_ms)
-            elif one.ssi_signo == SIGHUP:
-                log_text(b"[INFO] SIGHUP ignored: the options of this server can't change while it runs\n")
-            elif self.stop == STOP_NO:
-                self.begin_stop(now_ms)
-            else:
+            elif one.ssi_signo == SIGHUP or one.ssi_signo == SIGUSR1:
+                mailbox_put(&self.mailbox, EVENT_RELOAD, one.ssi_signo)
+            elif one.ssi_signo == SIGUSR2:
+                log_text(b"[INFO] SIGUSR2 ignored: a new image is started by the DaemonSet\n")
+            elif self.stop != STOP_NO:
                 self.kill_all(now_ms)
+            elif self.started and self.mailbox.channel >= 0 and self.children.table[SLOT_CONTROL].state == CHILD_RUNNING:
+                self.stop = STOP_PREPARE
+                self.stop_ms = now_ms + STOP_CONTROL_MS
+                mailbox_put(&self.mailbox, EVENT_STOPPING, one.ssi_signo)
+            else:
+                self.begin_stop(now_ms)
 
     cdef void on_tick(self, uint64_t now_ms) noexcept nogil:
         cdef uint64_t passed = 0
@@ -408,19 +380,19 @@ cdef class Loop:
         if read(self.timer, &passed, sizeof(passed)) != <long>sizeof(passed):
             return
         slot = children_tick(&self.children, passed > LATE_TICKS)
-        if slot >= 0 and self.stop == STOP_NO:
+        if slot >= 0 and self.stop <= STOP_PREPARE:
             # Steered away first, so that nothing more is sent to what won't answer.
             child_killed(&self.children, <uint32_t>slot, True)
             self.steer()
             self.kill_child(<uint32_t>slot, now_ms)
-        elif self.children.away != self.steered:
+        elif self.unsteered():
             self.steer()
         self.tend_addresses(passed > LATE_TICKS, now_ms)
 
     cdef void tend_addresses(self, bint late, uint64_t now_ms) noexcept nogil:
         cdef uint64_t beats = 0
         cdef uint32_t i
-        if self.stop != STOP_NO:
+        if self.stop > STOP_PREPARE:
             # Pending questions are answered from these addresses; a stop has a bound of its own.
             beats = self.addresses.beats + 1
         else:
@@ -443,12 +415,25 @@ cdef class Loop:
             # Closed at the other end: its death will follow, or its heartbeat will be missed.
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.channel, NULL)
 
-    cdef void steer(self) noexcept nogil:
-        # A program that is refused leaves the former one: a dead worker's packets wait for its successor.
-        cdef uint32_t i
-        for i in range(self.group_count):
-            group_steer(self.groups[i], ~self.children.away)
-        self.steered = self.children.away
+    cdef void roll_on(self, uint64_t now_ms) noexcept nogil:
+        cdef uint32_t slot = self.roll.slot
+        cdef int step = roll_step(&self.roll, &self.children, self.serves(slot, self.roll_config), now_ms)
+        while step != ROLL_NOTHING:
+            if step == ROLL_ASK:
+                self.tell_child(slot, FD_STOP_ROLL)
+            elif step == ROLL_HURRY:
+                self.tell_child(slot, FD_STOP_NOW)
+            elif step == ROLL_KILL:
+                child_killed(&self.children, slot, False)
+                self.kill_child(slot, now_ms)
+            elif step == ROLL_DONE:
+                self.rolled = True
+            slot = self.roll.slot
+            if not self.roll.on:
+                break
+            step = roll_step(&self.roll, &self.children, self.serves(slot, self.roll_config), now_ms)
+        if self.unsteered():
+            self.steer()
 
     cdef void sweep(self, uint64_t now_ms) noexcept nogil:
         # See who has died. Ours stay zombies until Python joins them, so that multiprocess knows;
@@ -479,13 +464,13 @@ cdef class Loop:
                 return
 
     cdef void on_death(self, uint32_t slot, int status, uint64_t now_ms) noexcept nogil:
-        cdef bint again = self.stop == STOP_NO
+        cdef bint again = self.stop == STOP_NO or (self.stop == STOP_PREPARE and slot != SLOT_CONTROL)
         if slot == SLOT_CONTROL and not self.started and again and status & 0x7f == 0 and status != 0:
             # It has said why nothing can be served.
             self.leave_code = status >> 8
             again = False
         child_died(&self.children, slot, status, again, now_ms)
-        if self.children.away != self.steered:
+        if self.unsteered():
             self.steer()
 
     # ------------------------------------------------------------------------- stopping
@@ -498,50 +483,43 @@ cdef class Loop:
             if self.children.table[slot].state == CHILD_WAITING:
                 self.children.table[slot].state = CHILD_IDLE
         for slot in range(SLOT_WORKER, self.children.count):
-            fd_store32(&self.regions[slot - SLOT_WORKER].stop, 1)
-            ring_eventfd(self.wakes[1 + slot - SLOT_WORKER])
-
-    cdef bint any_alive(self, uint32_t first) noexcept nogil:
-        cdef uint32_t slot
-        for slot in range(first, self.children.count):
-            if self.children.table[slot].pid != 0:
-                return True
-        return False
-
-    cdef bint any_pending(self) noexcept nogil:
-        cdef uint32_t slot
-        for slot in range(SLOT_WORKER, self.children.count):
-            if self.children.table[slot].pid == 0:
-                continue
-            if fd_load32(&self.regions[slot - SLOT_WORKER].pending_used):
-                return True
-        return False
+            self.tell_child(slot, FD_STOP_DRAIN)
 
     cdef void kill_child(self, uint32_t slot, uint64_t now_ms) noexcept nogil:
         if kill(self.children.table[slot].pid, SIGKILL) != 0:
             self.sweep(now_ms)       # there is nobody: no signal will tell
 
     cdef void kill_all(self, uint64_t now_ms) noexcept nogil:
-        cdef uint32_t slot
         self.stop = STOP_KILLED
-        for slot in range(self.children.count):
+        self.kill_from(SLOT_CONTROL, now_ms)
+
+    cdef void kill_from(self, uint32_t first, uint64_t now_ms) noexcept nogil:
+        cdef uint32_t slot
+        for slot in range(first, self.children.count):
             if self.children.table[slot].state == CHILD_RUNNING:
                 child_killed(&self.children, slot, False)
                 self.kill_child(slot, now_ms)
 
     cdef void stop_on(self, uint64_t now_ms) noexcept nogil:
-        cdef uint64_t passed_ms = now_ms - self.stop_ms
+        cdef uint64_t passed_ms
+        if self.stop == STOP_PREPARE:
+            if self.children.table[SLOT_CONTROL].state == CHILD_RUNNING and now_ms < self.stop_ms:
+                return
+            self.begin_stop(now_ms)
+        passed_ms = now_ms - self.stop_ms
         if not self.any_alive(0):
             if self.leave_code < 0:
-                self.leave_code = 0
+                self.leave_code = self.leave_later
             return
         if self.stop == STOP_WORKERS and not self.any_alive(SLOT_WORKER):
             self.stop = STOP_REST
             if self.started:
-                fd_store32(&self.post.stop, 1)
-                ring_eventfd(self.wakes[0])
+                self.tell_child(SLOT_COORDINATOR, FD_STOP_DRAIN)
             if self.channel >= 0:
                 shutdown(self.channel, SHUT_RDWR)
-        if self.stop != STOP_KILLED and (passed_ms >= STOP_MS
-                                         or (passed_ms >= STOP_IDLE_MS and not self.any_pending())):
+            self.stop_ms = now_ms
+        elif self.stop == STOP_REST and passed_ms >= STOP_IDLE_MS:
             self.kill_all(now_ms)
+        elif self.stop == STOP_WORKERS and (passed_ms >= STOP_MS
+                                            or (passed_ms >= STOP_IDLE_MS and not self.any_pending())):
+            self.kill_from(SLOT_WORKER, now_ms)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastdns import _segments
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._groups import Group
-from fastdns.protocol import Geometry, close_all
+from fastdns.protocol import MAX_LISTENERS, Geometry, close_all
 
 
 @dataclass(slots=True)
@@ -22,6 +22,7 @@ class Listener:
     tcp: list[int]
     udp_group: Group = field(default_factory=lambda: Group(stream=False))
     tcp_group: Group = field(default_factory=lambda: Group(stream=True))
+    retired: bool = False  #: children get it no more
 
     def __post_init__(self) -> None:
         for group, sockets in ((self.udp_group, self.udp), (self.tcp_group, self.tcp)):
@@ -30,7 +31,10 @@ class Listener:
 
 
 class Holdings:
-    """Gathered by control's requests, complete before the start; gone with the keeper."""
+    """Gathered by control's requests, complete before the start; gone with the keeper.
+
+    Listeners have slots, whose numbers the configuration uses: None is an empty one.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -46,7 +50,7 @@ class Holdings:
         self.regions: list[int] = []
         self.logs: list[int] = []  #: the coordinator's, then the workers'
         self.wakes: list[int] = []  #: the coordinator's, then the workers'
-        self.listeners: list[Listener] = []
+        self.listeners: list[Listener | None] = []
 
     def allocate(self, geometry: Geometry) -> None:
         """Make and touch the segments. Raises OSError, ValueError; nothing is held then."""
@@ -86,24 +90,51 @@ class Holdings:
 
     def add_listener(self, number: int, descriptors: tuple[int, ...]) -> None:
         """Take over a listener's sockets. Raises ValueError; they are closed then."""
-        if number != len(self.listeners) or len(descriptors) != 2 * self.workers:
+        taken = number < len(self.listeners) and self.listeners[number] is not None
+        if number >= MAX_LISTENERS or taken or not self.workers or len(descriptors) != 2 * self.workers:
             close_all(descriptors)
             raise ValueError(f"listener {number} with {len(descriptors)} sockets")
-        self.listeners.append(Listener(list(descriptors[: self.workers]), list(descriptors[self.workers :])))
+        self.listeners += [None] * (number + 1 - len(self.listeners))
+        self.listeners[number] = Listener(
+            list(descriptors[: self.workers]), list(descriptors[self.workers :])
+        )
+
+    def retire_listener(self, number: int) -> None:
+        """Children that start from now on don't get it. Raises ValueError."""
+        listener = self.listeners[number] if number < len(self.listeners) else None
+        if listener is None or listener.retired:
+            raise ValueError(f"listener {number} is not there")
+        listener.retired = True
+
+    def slots(self) -> int:
+        """A bit for each listener that children get."""
+        return sum(1 << i for i, one in enumerate(self.listeners) if one is not None and not one.retired)
+
+    def close_retired(self) -> None:
+        """Close what no child has any more: the last descriptors, so that the group is gone."""
+        for number, listener in enumerate(self.listeners):
+            if listener is not None and listener.retired:
+                close_all(listener.udp + listener.tcp)
+                self.listeners[number] = None
 
     def set_config(self, descriptors: tuple[int, ...]) -> None:
-        """Take over the configuration's segment. Raises ValueError."""
-        if len(descriptors) != 1 or self.config >= 0:
+        """Take over a configuration's segment, in place of the one before. Raises ValueError."""
+        if len(descriptors) != 1:
             close_all(descriptors)
             raise ValueError(f"a configuration with {len(descriptors)} descriptors")
+        if self.config >= 0:
+            os.close(self.config)
         self.config = descriptors[0]
 
     def complete(self) -> bool:
-        return self.workers > 0 and self.config >= 0 and bool(self.listeners)
+        return self.workers > 0 and self.config >= 0 and any(self.listeners)
 
-    def groups(self) -> list[Group]:
-        """UDP and TCP of each listener, in order."""
-        return [group for one in self.listeners for group in (one.udp_group, one.tcp_group)]
+    def groups(self) -> list[Group | None]:
+        """UDP and TCP of each listener's slot, in order."""
+        found: list[Group | None] = []
+        for one in self.listeners:
+            found += [one.udp_group, one.tcp_group] if one is not None else [None, None]
+        return found
 
     def coordinator_handles(self) -> CoordinatorHandles:
         return CoordinatorHandles(
@@ -125,8 +156,8 @@ class Holdings:
             wake=self.wakes[1 + index],
             wake_coordinator=self.wakes[0],
             log=self.logs[1 + index],
-            udp=[one.udp[index] for one in self.listeners],
-            tcp=[one.tcp[index] for one in self.listeners],
+            udp=[-1 if one is None or one.retired else one.udp[index] for one in self.listeners],
+            tcp=[-1 if one is None or one.retired else one.tcp[index] for one in self.listeners],
         )
 
     def readers(self) -> list[int]:
@@ -149,7 +180,7 @@ class Holdings:
         held = [self.config, self.board, self.post, self.ledger, self.cache, self.cache_reader, *self.regions]
         held += self.logs + self.wakes
         for one in self.listeners:
-            held += one.udp + one.tcp
+            held += one.udp + one.tcp if one is not None else []
         for descriptor in held:
             if descriptor >= 0:
                 os.close(descriptor)

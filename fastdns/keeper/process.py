@@ -24,9 +24,9 @@ from fastdns import log, protocol
 from fastdns._process import become_subreaper
 from fastdns.forking import multiprocess
 from fastdns.handles import CoordinatorHandles, WorkerHandles
-from fastdns.keeper._loop import FORK, JOIN, MESSAGE, Loop
+from fastdns.keeper._loop import FORK, JOIN, MESSAGE, ROLLED, Loop
 from fastdns.keeper.holdings import Holdings
-from fastdns.protocol import Address, Geometry, Kind, Message
+from fastdns.protocol import Address, Geometry, Kind, Message, State
 
 CONTROL, COORDINATOR, FIRST_WORKER = 0, 1, 2  # children's numbers, as in _loop
 
@@ -123,6 +123,8 @@ class Keeper:
         self._channel: socket.socket | None = None
         self._holdings = Holdings()
         self._started = False
+        self._rolled = 0  # configurations' numbers, as in protocol.State
+        self._rolling = 0
 
     def run(self) -> int:
         while True:
@@ -133,6 +135,8 @@ class Keeper:
                 self._join(number)
             elif action == MESSAGE:
                 self._on_message()
+            elif action == ROLLED:
+                self._has_rolled()
             else:
                 return number
 
@@ -225,43 +229,66 @@ class Keeper:
 
     def _obey(self, message: Message) -> Message:
         """Do what a request of control asks. Raises OSError, ValueError."""
+        held, words = self._holdings, message.words
         if message.kind == Kind.HELLO:
-            descriptors = tuple(self._holdings.readers()) if self._started else ()
-            return Message(Kind.STATE, (int(self._started),), descriptors)
+            state = State(self._started, self._rolled, self._rolling, held.slots())
+            self._loop.listens()
+            return Message(Kind.STATE, state.words(), tuple(held.readers()) if self._started else ())
         if message.kind == Kind.PROGRAM:
-            self._loop.leave_to_kernel(message.words[0], not message.words[1])
+            self._loop.leave_to_kernel(words[0], not words[1])
         elif message.kind == Kind.ADDRESS:
-            self._keep_address(Address.of(message.words))
+            self._keep_address(Address.of(words))
         elif message.kind == Kind.FORGET:
-            address = Address.of(message.words)
-            self._loop.forget_address(address.family, address.octets, bool(message.words[5]))
+            address = Address.of(words)
+            self._loop.forget_address(address.family, address.octets, bool(words[5]))
         elif message.kind == Kind.EXIT_AFTER:
-            self._loop.exit_after(message.words[0])
-        elif self._started:
-            protocol.close_all(message.descriptors)
-            raise ValueError(f"{message.kind.name} after the start")
-        elif message.kind == Kind.ALLOCATE:
-            self._holdings.allocate(Geometry.of(message.words))
+            self._loop.exit_after(words[0])
+        elif message.kind == Kind.STOP:
+            self._loop.stop_in(words[0], words[1] & 0xFF)
         elif message.kind == Kind.LISTENER:
-            self._holdings.add_listener(message.words[0], message.descriptors)
+            held.add_listener(words[0], message.descriptors)
+            self._loop.set_groups(held.groups())
         elif message.kind == Kind.CONFIG:
-            self._holdings.set_config(message.descriptors)
+            held.set_config(message.descriptors)
+        elif self._started:
+            self._obey_running(message)
+        elif message.kind == Kind.ALLOCATE:
+            held.allocate(Geometry.of(words))
         elif message.kind == Kind.START:
-            self._start()
+            self._start(words[0])
         else:
-            raise ValueError(f"{message.kind.name} is not for the keeper")
+            raise ValueError(f"{message.kind.name} is not for the keeper, or not before the start")
         return Message(Kind.OK)
 
     def _keep_address(self, address: Address) -> None:
         take_priority()
         self._loop.keep_address(address.family, address.interface, address.octets, address.lifetime_s)
 
-    def _start(self) -> None:
+    def _obey_running(self, message: Message) -> None:
+        """What has a meaning only once all are started. Raises ValueError."""
+        if message.kind == Kind.REMOVE:
+            self._holdings.retire_listener(message.words[0])
+        elif message.kind == Kind.ROLL:
+            self._rolling = message.words[0]
+            self._loop.begin_roll(self._rolling)
+        else:
+            protocol.close_all(message.descriptors)
+            raise ValueError(f"{message.kind.name} is not for the keeper, or not after the start")
+
+    def _start(self, config: int) -> None:
         held = self._holdings
         if not held.complete():
             raise ValueError("START before everything is there")
         self._loop.start(held.board, held.post, held.regions, held.wakes, held.groups())
         self._started = True
+        self._rolled = config
+
+    def _has_rolled(self) -> None:
+        """All children are of the new configuration: what it does not serve any more is closed."""
+        self._holdings.close_retired()
+        self._loop.set_groups(self._holdings.groups())
+        self._rolled, self._rolling = self._rolling, 0
+        self._loop.tell_rolled(self._rolled)
 
     def _reply(self, message: Message) -> None:
         if self._channel is not None:

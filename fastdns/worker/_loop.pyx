@@ -20,6 +20,7 @@ from fastdns._segments cimport boottime_us, config_check, map_segment, region_ch
 from fastdns._shm cimport (
     FD_BATCH,
     FD_ENTRY_MAX,
+    FD_MAX_LISTENERS,
     FD_RECORD_ANSWER,
     FD_RX_BUFFER,
     FD_RX_STRIDE,
@@ -66,7 +67,7 @@ cdef enum:
     UDP_ROUNDS = 8               # batches of one listener before others get their turn
     ANSWERS_A_ROUND = 256        # answer records taken before sockets get their turn
     SUSPECT_MS = 60000           # how long a poisonous packet is remembered
-    ROLL_MS = 1000               # what TCP clients get to have their answers before a planned end
+    ROLL_MS = 5000               # what TCP clients get to have their answers before a planned end
 
 
 cdef class Worker:
@@ -96,12 +97,12 @@ cdef class Worker:
         rc = cache_open(&self.w.cache, base, size)
         if base == NULL or rc != OPEN_OK:
             raise RuntimeError(f"cache: can't be used (code {<int>rc})")
-        if len(handles.udp) != self.w.config.listener_count or len(handles.tcp) != len(handles.udp):
-            raise RuntimeError(f"listeners: {len(handles.udp)} sockets, expected {self.w.config.listener_count}")
-        for i, fd in enumerate(handles.udp):
-            self.w.udp_fds[i] = fd
-        for i, fd in enumerate(handles.tcp):
-            self.w.tcp_fds[i] = fd
+        # While listeners come and go, configuration and sockets may be of two times: what both have is served.
+        for i in range(FD_MAX_LISTENERS):
+            self.w.udp_fds[i] = self.w.tcp_fds[i] = -1
+            if i < <int>self.w.config.listener_count and self.w.config.listeners[i].address.sin6_family:
+                self.w.udp_fds[i] = handles.udp[i] if i < len(handles.udp) else -1
+                self.w.tcp_fds[i] = handles.tcp[i] if i < len(handles.tcp) else -1
         base = map_segment(handles.log, True, &size)
         if not log_open(&self.w.log, base, size):
             raise RuntimeError("log: not a log ring of this version")

@@ -56,7 +56,7 @@ ctypedef struct worker_t:
     int epoll
     int wake
     int wake_coordinator
-    int udp_fds[32]
+    int udp_fds[32]              # by the listener's slot; -1: an empty one
     int tcp_fds[32]
     uint8_t *scratch             # FD_ENTRY_MAX octets, 8-aligned: the cache entry being looked at
     uint8_t *reply               # TCP_REPLY_ROOM octets: the TCP reply being written

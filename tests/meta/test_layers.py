@@ -88,7 +88,7 @@ ORDER: Final[dict[str, list[str]]] = {
         "_inflight", "_rotation", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange", "_loop",
         "_coordinator",
     ],
-    "keeper": ["_children", "_addresses", "_groups", "_loop"],
+    "keeper": ["_posix", "_children", "_addresses", "_groups", "_mailbox", "_roll", "_plane", "_loop"],
 }  # fmt: skip
 
 # Only the coordinator writes the cache, and only by this module; the tests' wrappers reach it too.

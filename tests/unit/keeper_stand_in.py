@@ -26,7 +26,7 @@ from fastdns.control.model import Upstream, plain_config
 from fastdns.control.sockets import open_listener
 from fastdns.errors import KeeperError
 from fastdns.keeper.process import CONTROL, Entries, Keeper, _descriptors
-from fastdns.protocol import Geometry, Kind, Message
+from fastdns.protocol import Geometry, Kind, Message, State
 from tests.counts import count
 
 GEOMETRY = Geometry(
@@ -144,9 +144,9 @@ def hostile_messages() -> None:
             if answer.kind == Kind.ERROR:
                 raise KeeperError(f"raw {len(data)} {count}")
 
-        if link.state():
+        if link.state()[0].started:
             raise AssertionError("started before the start")
-        attempt(link.start)
+        attempt(lambda: link.start(1))
         attempt(lambda: raw(b"x", 0))
         attempt(lambda: raw(b"\xff" * protocol.MESSAGE_LEN, 3))
         attempt(lambda: raw(b"\0" * (protocol.MESSAGE_LEN + 8), 0))
@@ -159,13 +159,16 @@ def hostile_messages() -> None:
         attempt(lambda: link.allocate(Geometry(0, 0, 0, 0, 0, 0, 0, 0, 0)))
         set_up(link, port)
         attempt(lambda: link.allocate(GEOMETRY))
-        link.start()
-        attempt(link.start)
-        attempt(lambda: link.add_listener(1, (0,) * 4))
+        link.start(1)
+        attempt(lambda: link.start(1))
+        attempt(lambda: link.add_listener(0, (0,) * 4))  # the slot is taken
+        attempt(lambda: link.add_listener(32, (0,) * 4))  # there is no such slot
+        attempt(lambda: link.remove_listener(1))
         attempt(lambda: link.use_program(1, True))
         link.use_program(0, False)
         link.use_program(0, True)
-        held = link.state()
+        state, held = link.state()
+        assert state == State(True, 1, 0, 1)
         report(refused=refused, held=len(held))
         os._exit(0)
 
@@ -192,7 +195,7 @@ def died_in_set_up() -> None:
 
     def control(channel: int) -> NoReturn:
         link = KeeperLink(channel)
-        if link.state():
+        if link.state()[0].started:
             raise AssertionError("started by a control that died")
         link.allocate(GEOMETRY)
         if keeper.lives < 2:
@@ -215,11 +218,11 @@ def died_at_the_start() -> None:
     def first(channel: int) -> NoReturn:
         link = KeeperLink(channel)
         set_up(link, port)
-        link.start()
+        link.start(1)
         os._exit(1)
 
     def second(channel: int) -> NoReturn:
-        report(held=len(KeeperLink(channel).state()))
+        report(held=len(KeeperLink(channel).state()[1]))
         os.kill(os.getppid(), signal.SIGTERM)
         os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(60)

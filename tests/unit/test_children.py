@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from fastdns import _segments, _stats
+from fastdns import _segments, _stats, protocol
 from fastdns._testing.keeper import Table
 from fastdns.keeper import _loop
 from fastdns.protocol import Kind
@@ -36,8 +36,9 @@ def ticks(table: Table, count: int, *beating: int, late: bool = False) -> list[i
     return stuck
 
 
-def test_loop_and_protocol_agree_on_the_beat() -> None:
-    assert _loop.BEAT == Kind.BEAT
+def test_loop_and_protocol_agree_on_what_the_loop_knows() -> None:
+    assert {name: Kind[name] for name in _loop.KINDS} == _loop.KINDS
+    assert _loop.EVENT_LEN == protocol.MESSAGE_LEN
 
 
 def test_early_deaths_wait_longer_and_longer() -> None:

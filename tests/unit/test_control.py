@@ -14,7 +14,7 @@ import pytest
 
 from fastdns._stats import read_config
 from fastdns.commands.serve import parse, parse_size, parse_upstream
-from fastdns.control import process
+from fastdns.control import load
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
 from fastdns.control.identity import GID, choose_identity
@@ -119,29 +119,29 @@ LISTEN = Endpoint("127.0.0.1", 5300)
 )
 def test_options_that_cannot_be_served(options: Options, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        process.make_config(options)
+        load.make_config(options)
 
 
 def test_a_wildcard_takes_only_its_own_port_and_family() -> None:
     listen = (Endpoint("0.0.0.0", 5300),)
     for upstream in (Endpoint("127.0.0.1", 53), Endpoint("192.0.2.1", 5300), Endpoint("::1", 5300)):
-        assert process.make_config(Options(listen=listen, upstreams=(Upstream(upstream),))).upstreams
+        assert load.make_config(Options(listen=listen, upstreams=(Upstream(upstream),))).upstreams
 
 
 def test_upstreams_are_the_nameservers_where_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     others = [Endpoint("10.0.0.1", 53), LISTEN, Endpoint("10.0.0.2", 53)]
-    monkeypatch.setattr(process, "nameservers", lambda: others)
-    config = process.make_config(Options(listen=(LISTEN,)))
+    monkeypatch.setattr(load, "nameservers", lambda: others)
+    config = load.make_config(Options(listen=(LISTEN,)))
     assert config.upstreams == (Upstream(others[0]), Upstream(others[2]))
-    monkeypatch.setattr(process, "nameservers", lambda: [LISTEN])
+    monkeypatch.setattr(load, "nameservers", lambda: [LISTEN])
     with pytest.raises(UsageError, match="names no other server"):
-        process.make_config(Options(listen=(LISTEN,)))
+        load.make_config(Options(listen=(LISTEN,)))
 
 
 def test_workers_follow_the_cores_up_to_two(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, workers in ((1, 1), (2, 2), (64, 2)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
-        assert process.make_config(Options(upstreams=(UPSTREAM,))).worker_count == workers
+        assert load.make_config(Options(upstreams=(UPSTREAM,))).worker_count == workers
 
 
 def test_the_command_line() -> None:

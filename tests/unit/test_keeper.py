@@ -56,10 +56,10 @@ def test_requests_that_make_no_sense_are_refused_one_by_one() -> None:
     reports, code, log = play("hostile_messages")
     assert code == 0
     first, last = reports
-    assert len(first["refused"]) == 15
+    assert len(first["refused"]) == 17
     assert first["held"] == 9  # config, board, post, ledger, two regions, three logs
     assert last == {"code": 0, "leaked": 0}
-    assert sum("a request was refused" in line for line in log) == 15
+    assert sum("a request was refused" in line for line in log) == 17
 
 
 def test_a_control_that_dies_in_its_set_up_begins_anew() -> None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """control/probe: what is concluded from who gets what; the workers and the keeper are the test's."""
 
+import asyncio
+
 import pytest
 
 from fastdns.control import probe
@@ -18,9 +20,6 @@ class FakeLink:
     def use_program(self, listener: int, use: bool) -> None:
         self.program[listener] = use
 
-    def pause(self, seconds: float) -> None:
-        pass
-
 
 class World:
     """Which listeners a foreign socket shares, and whether workers come up or die."""
@@ -31,11 +30,14 @@ class World:
         self.dies = False
         self.starts = 1
         self.probes = 0
-        monkeypatch.setattr(probe, "wait_until_serving", lambda regions, pause: self.serving)
+        monkeypatch.setattr(probe, "wait_until_serving", self.wait)
         monkeypatch.setattr(probe, "each_has_its_share", self.probe)
         monkeypatch.setattr(probe, "_starts", lambda regions: [self.starts])
 
-    def probe(self, endpoint: Endpoint, regions: object, pause: object) -> bool:
+    async def wait(self, regions: object, pause: object) -> bool:
+        return self.serving
+
+    async def probe(self, endpoint: Endpoint, regions: object, pause: object) -> bool:
         self.probes += 1
         self.starts += self.dies
         return not self.dies and endpoint not in self.foreign
@@ -46,13 +48,17 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
 
 
+def check(watch: probe.ShareWatch) -> float:
+    return asyncio.run(watch.check())
+
+
 def watch_of(link: FakeLink, workers: int = 2) -> probe.ShareWatch:
-    return probe.ShareWatch(link, ADDRESSES, list(range(workers)))  # type: ignore[arg-type]
+    return probe.ShareWatch(link, dict(enumerate(ADDRESSES)), list(range(workers)))  # type: ignore[arg-type]
 
 
 def test_all_well_is_looked_at_again_seldom(world: World) -> None:
     link = FakeLink()
-    assert watch_of(link).check() == 600
+    assert check(watch_of(link)) == 600
     assert link.program == {0: True, 1: True}
 
 
@@ -62,14 +68,14 @@ def test_a_foreign_socket_costs_its_listener_the_program(
     link = FakeLink()
     watch = watch_of(link)
     world.foreign = {ADDRESSES[1]}
-    assert watch.check() == 60
-    assert watch.check() == 60
+    assert check(watch) == 60
+    assert check(watch) == 60
     assert link.program == {0: True, 1: False}
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1  # said once
     assert lines[0].startswith("[WARNING] [::1]:5300: a worker does not get its share")
     world.foreign = set()
-    assert watch.check() == 600
+    assert check(watch) == 600
     assert link.program == {0: True, 1: True}
     assert capfd.readouterr().err == "[INFO] [::1]:5300: each worker gets its share again\n"
 
@@ -79,7 +85,7 @@ def test_a_worker_that_dies_meanwhile_is_no_foreign_socket(
 ) -> None:
     link = FakeLink()
     world.dies = True
-    assert watch_of(link).check() == 600
+    assert check(watch_of(link)) == 600
     assert link.program == {0: True, 1: True}
     assert capfd.readouterr().err == ""
 
@@ -87,13 +93,13 @@ def test_a_worker_that_dies_meanwhile_is_no_foreign_socket(
 def test_workers_that_do_not_serve_are_not_probed(world: World) -> None:
     link = FakeLink()
     world.serving = False
-    watch_of(link).check()
+    check(watch_of(link))
     assert world.probes == 0
     assert link.program == {}
 
 
 def test_one_worker_has_no_shares(world: World) -> None:
     link = FakeLink()
-    watch_of(link, workers=1).check()
+    check(watch_of(link, workers=1))
     assert world.probes == 0
     assert link.program == {}

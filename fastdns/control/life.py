@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control does while the server runs: one task each, and the end."""
+
+import contextlib
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from fastdns import log
+from fastdns.control.lean_asyncio import asyncio  # before anything that imports asyncio
+from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
+from fastdns.control.load import Loaded
+from fastdns.control.model import Options
+from fastdns.control.probe import ShareWatch
+from fastdns.control.reload import Reloader
+from fastdns.control.segments import Segments
+from fastdns.control.setup import endpoints
+from fastdns.errors import FastDNSError
+from fastdns.protocol import Kind, Message, State
+
+_SAID = {
+    signal.SIGTERM: "SIGTERM: Shutting down servers then terminating",
+    signal.SIGINT: "SIGINT: Shutting down",
+    signal.SIGQUIT: "SIGQUIT: Quitting process immediately",
+}
+
+
+def live(
+    link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded
+) -> int:
+    """Look after a running server until the keeper wants the end. Returns the exit code; raises FastDNSError."""
+
+    async def run() -> int:
+        return await Life(link, options, state, segments, loaded).run()
+
+    return asyncio.run(run())
+
+
+class Life:
+    """One life of control, from the start of its tasks to the end of the last."""
+
+    def __init__(
+        self, link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded
+    ) -> None:
+        self._link = link
+        self._tasks: list[asyncio.Task[None]] = []
+        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._closed = asyncio.Event()  # by the keeper: the workers have gone
+        self._stopping = False
+        self._shares = ShareWatch(link, endpoints(loaded.config), Segments.of(segments).regions)
+        self._reloader = Reloader(link, options, loaded, self._apply)
+        self._state = state
+
+    async def run(self) -> int:
+        """Raises FastDNSError when one of the tasks does, or the keeper refuses what it should not."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._link.fileno(), self._on_events)
+        self._spawn(self._beat())
+        self._spawn(self._shares.run())
+        self._spawn(self._reloader.run(self._state))
+        self._on_events()
+        try:
+            return await self._end
+        finally:
+            self._cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._on_done)
+        self._tasks.append(task)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        # A part that fails takes control with it, and comes back with its next life.
+        if task.cancelled() or self._end.done():
+            return
+        error = task.exception()
+        if isinstance(error, ChannelClosedError):
+            self._on_closed()
+        elif error is not None:
+            self._end.set_exception(error)
+
+    async def _beat(self) -> None:
+        while True:
+            self._link.beat()
+            await asyncio.sleep(BEAT_S)
+
+    def _on_events(self) -> None:
+        try:
+            for event in self._link.events():
+                self._on_event(event)
+        except ChannelClosedError:
+            self._on_closed()
+        except FastDNSError as error:
+            if not self._end.done():
+                self._end.set_exception(error)
+
+    def _on_event(self, event: Message) -> None:
+        if event.kind == Kind.RELOAD:
+            self._reloader.ask(signal.Signals(event.words[0]))
+        elif event.kind == Kind.ROLLED:
+            self._reloader.has_rolled(event.words[0])
+        elif event.kind == Kind.STOPPING and not self._stopping:
+            self._stopping = True
+            self._cancel()
+            self._spawn(self._beat())
+            self._spawn(self._stop(signal.Signals(event.words[0])))
+
+    def _on_closed(self) -> None:
+        """The keeper's end is closed: the workers have gone, or the keeper has."""
+        asyncio.get_running_loop().remove_reader(self._link.fileno())
+        self._closed.set()
+        if not self._stopping and not self._end.done():
+            self._end.set_result(0)
+
+    async def _stop(self, number: signal.Signals) -> None:
+        """The end, in the order of node-network.md, 4."""
+        log.info(_SAID.get(number, f"{number.name}: Shutting down"))
+        with contextlib.suppress(ChannelClosedError):
+            self._link.stop()
+        await self._closed.wait()
+        if not self._end.done():
+            self._end.set_result(0)
+
+    async def _apply(self, loaded: Loaded) -> None:
+        """All children have a new configuration."""
+        self._shares.listeners = endpoints(loaded.config)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new configuration for a running server: when it is looked for, checked, and handed over.
+
+The Corefile is read and checked in a process of its own, so that what is wrong with it changes nothing
+here. What is right goes to the keeper: sockets for new addresses, the configuration's segment, then the
+rolling restart; the coordinator sweeps the cache before the workers follow. One reload at a time.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from fastdns import log
+from fastdns.control.apart import Apart, ApartError
+from fastdns.control.lean_asyncio import asyncio
+from fastdns.control.link import KeeperLink
+from fastdns.control.load import Loaded, load_corefile_text
+from fastdns.control.model import Options
+from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
+from fastdns.errors import FastDNSError, UsageError
+from fastdns.protocol import State
+
+_LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs
+_ROLL_S = 30.0  # a rolling restart that takes longer is worth a line
+
+Applied = Callable[[Loaded], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is counted of reloads."""
+
+    tried: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class _File:
+    """A file that is looked at from time to time."""
+
+    path: str
+    every_s: float
+    due_s: float
+    stamp: tuple[int, ...]
+
+
+class Reloader:
+    """The one that brings new configurations to the keeper."""
+
+    def __init__(self, link: KeeperLink, options: Options, loaded: Loaded, applied: Applied) -> None:
+        self.figures = Figures()
+        self.running = loaded
+        self._link = link
+        self._options = options
+        self._applied = applied
+        self._asked: signal.Signals | None = None
+        self._wake = asyncio.Event()
+        self._rolled = asyncio.Event()
+        self._rolled_number = 0
+        self._seen = ""  # the text that was looked at last
+        self._seen_stamps: tuple[tuple[int, ...], ...] = ()
+        self._files: list[_File] = []
+        self._look_s = self._look_due_s = 0.0  # the plugin reload's period, 0: none; and when it is due
+
+    # ---- told by others
+
+    def ask(self, number: signal.Signals) -> None:
+        """A signal: read the Corefile again, whatever it says."""
+        self._asked = number
+        self._wake.set()
+
+    def has_rolled(self, number: int) -> None:
+        """All children have the configuration of this number."""
+        self._rolled_number = number
+        self._rolled.set()
+
+    # ---- the task
+
+    async def run(self, state: State) -> None:
+        """Look and reload until cancelled. ``state``: what this life of control found."""
+        await self._finish_former(state)
+        self._begin_watching()
+        while True:
+            await self._pause()
+            if self._asked is not None:
+                number, self._asked = self._asked, None
+                await self._on_signal(number)
+            now_s = time.monotonic()
+            if self._look_s and now_s >= self._look_due_s:
+                self._look_due_s = now_s + self._look_s
+                await self._on_look()
+            if self._any_file_changed(now_s):
+                await self._on_files()
+
+    async def _pause(self) -> None:
+        """Until somebody asks, or something is due."""
+        due_s = [one.due_s for one in self._files]
+        if self._look_s:
+            due_s.append(self._look_due_s)
+        wait_s = max(0.0, min(due_s) - time.monotonic()) if due_s else None
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait_s)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _finish_former(self, state: State) -> None:
+        """Go on with what a former life of control had begun."""
+        if not state.started:
+            return
+        number = self.running.config.number
+        wanted = sum(1 << slot for slot in endpoints(self.running.config))
+        extra = [slot for slot in range(state.listeners.bit_length()) if state.listeners & ~wanted & 1 << slot]
+        for slot in extra:
+            self._link.remove_listener(slot)
+        if extra or state.rolling or state.rolled != number:
+            await self._roll(number)
+            await self._applied(self.running)
+
+    # ---- when
+
+    def _begin_watching(self) -> None:
+        """Take up what the running configuration says is to be looked at."""
+        now_s = time.monotonic()
+        self._files = [
+            _File(one.path, one.every_s, now_s + one.every_s, one.stamp) for one in self.running.watched
+        ]
+        period = self.running.reload
+        self._look_s = 0.0
+        if period is not None:
+            # Once a load, as in CoreDNS: the nodes of a cluster spread, and each keeps its period.
+            jitter_s = min(period.jitter_s, period.interval_s / 2)
+            self._look_s = period.interval_s + jitter_s * (_fraction() - 0.5)
+        self._look_due_s = now_s + self._look_s
+
+    def _any_file_changed(self, now_s: float) -> bool:
+        changed = False
+        for one in self._files:
+            if now_s >= one.due_s:
+                one.due_s = now_s + one.every_s
+                stamp = stamp_of(one.path)
+                changed |= stamp != one.stamp
+                one.stamp = stamp
+        return changed
+
+    # ---- why
+
+    async def _on_signal(self, number: signal.Signals) -> None:
+        if not self._options.has_corefile:
+            log.info(f"{number.name} ignored: the options of this server can't change while it runs")
+            return
+        log.info(f"{number.name}: Reloading")
+        try:
+            await self._reload(await self._load(self._read()))
+        except UsageError as error:
+            self._failed()
+            log.error(f"{number.name}: {error}")
+
+    async def _on_look(self) -> None:
+        try:
+            text = self._read()
+            stamps = tuple(stamp_of(one) for one in self.running.files)
+            if (text, stamps) == (self._seen or self.running.text, self._seen_stamps or stamps):
+                return
+            self._seen, self._seen_stamps = text, stamps
+            loaded = await self._load(text)
+        except UsageError as error:
+            self._failed()
+            log.warning(f"plugin/reload: Corefile parse failed: {error}")
+            return
+        if loaded.digest == self.running.digest:
+            return
+        log.info("Reloading")
+        try:
+            await self._reload(loaded)
+        except UsageError as error:
+            self._failed()
+            log.error(f"Restart failed: {error}")
+            log.error(f"plugin/reload: Corefile changed but reload failed: {error}")
+
+    async def _on_files(self) -> None:
+        """A hosts file, a resolv.conf: the Corefile is the running one's, whatever the file has by now."""
+        try:
+            await self._reload(await self._load(self.running.text), quiet=True)
+        except UsageError as error:
+            self._failed()
+            log.error(f"a file that the Corefile names has changed, and can't be used: {error}")
+
+    def _failed(self) -> None:
+        self.figures.tried += 1
+        self.figures.failed += 1
+
+    # ---- how
+
+    def _read(self) -> str:
+        """The Corefile as it is now. Raises UsageError."""
+        raise UsageError("no Corefile")
+
+    async def _load(self, text: str) -> Loaded:
+        """The configuration that a text means, numbered after the running one's. Raises UsageError."""
+        try:
+            return await work_apart(load_corefile_text, self._options, text, self.running)
+        except ApartError as error:
+            raise UsageError(str(error)) from None
+
+    async def _reload(self, loaded: Loaded, quiet: bool = False) -> None:
+        """Hand a configuration over; all children have it when this returns. Raises UsageError: nothing changed."""
+        old = self.running
+        if not loaded.outdates(old):
+            self.running = replace(loaded, config=old.config)
+            self._begin_watching()
+            await self._applied(self.running)
+        else:
+            await self._replace(replace(loaded, config=replace(loaded.config, number=old.config.number + 1)))
+        if quiet:
+            return
+        self.figures.tried += 1
+        log.info(f"plugin/reload: Running configuration SHA512 = {loaded.digest}")
+        log.info("Reloading complete")
+
+    async def _replace(self, loaded: Loaded) -> None:
+        before, after = endpoints(self.running.config), endpoints(loaded.config)
+        new = {slot: one for slot, one in after.items() if before.get(slot) != one}
+        gone = [slot for slot, one in before.items() if after.get(slot) != one]
+        if new:
+            rcvbuf = plan_for(self._options, loaded.config, loaded.memory).rcvbuf
+            hand_over(self._link, open_listeners(self._options, new, loaded.config.worker_count, rcvbuf))
+        put_config(self._link, loaded)
+        for slot in gone:
+            self._link.remove_listener(slot)
+        self.running = loaded
+        self._begin_watching()
+        await self._roll(loaded.config.number)
+        await self._applied(loaded)
+
+    async def _roll(self, number: int) -> None:
+        """Restart the children one by one; done when this returns."""
+        self._rolled.clear()
+        self._rolled_number = 0
+        self._link.roll(number)
+        while self._rolled_number != number:
+            try:
+                await asyncio.wait_for(self._rolled.wait(), _ROLL_S)
+            except TimeoutError:
+                log.error(f"configuration {number} has not reached all processes after {_ROLL_S:.0f} s")
+            self._rolled.clear()
+
+
+async def work_apart(function: Callable[..., Loaded], *arguments: object) -> Loaded:
+    """``function(*arguments)`` in a process of its own, while the loop goes on. Raises what it raised."""
+    loop = asyncio.get_running_loop()
+    work = Apart(function, arguments)
+    done = loop.create_future()
+
+    def on_readable() -> None:
+        if work.read() and not done.done():
+            done.set_result(None)
+
+    loop.add_reader(work.descriptor, on_readable)
+    try:
+        await asyncio.wait_for(done, _LOAD_S)
+        return work.outcome()  # type: ignore[return-value]
+    except TimeoutError:
+        raise ApartError(f"{work.name}: no end after {_LOAD_S:.0f} s") from None
+    finally:
+        loop.remove_reader(work.descriptor)
+        work.end()
+
+
+def _fraction() -> float:
+    """From 0 to 1, at random. The module random would bring OpenSSL along."""
+    return int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
+
+
+def stamp_of(path: str) -> tuple[int, ...]:
+    """What changes with a file's contents; () where it isn't there."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
