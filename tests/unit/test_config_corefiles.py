@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Corefiles that operators have: RKE2's chart in its three forms, and the Kubernetes manifest."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,12 @@ def test_stub_domains_are_appended_as_blocks(tmp_path: Path) -> None:
         "\nacme.local:53 {\n    errors\n    cache 30\n    bind 169.254.20.10\n    forward . 1.2.3.4:53\n}\n"
     )
     assert [key.zone for block in parse_corefile(text, "f").blocks for key in block.keys][-1] == "acme.local."
+
+
+def test_a_corefile_goes_from_process_to_process(tmp_path: Path) -> None:
+    """It is read in a process of its own."""
+    found = corefile("rke2-iptables", tmp_path)
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
 def test_a_missing_cluster_address_is_named(tmp_path: Path) -> None:

@@ -176,11 +176,13 @@ def test_circles(tmp_path: Path) -> None:
     assert "imports itself" in error("(s) {\nimport t\n}\n(t) {\nimport s\n}\na {\nimport t\n}")
 
 
-def test_imports_are_bounded(tmp_path: Path) -> None:
+def test_imports_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     doubling = "".join(f"(s{n}) {{\nimport s{n - 1}\nimport s{n - 1}\n}}\n" for n in range(1, 40))
     assert "more than 10000 imports of snippets" in error(f"(s0) {{\nx\n}}\n{doubling}a {{\nimport s39\n}}")
-    wide = "(s0) {\n" + "x y z\n" * 3000 + "}\na {\n" + "import s0\n" * 200 + "}"
-    assert "more than 1000000 words" in error(wide)
+    monkeypatch.setattr(parser, "TOKENS_MAX", 5000)
+    wide = "(s) {\n" + "x y z\n" * 300 + "}\na {\n" + "import s\n" * 20 + "}"
+    assert error(wide) == "Corefile:308: more than 5000 words with all imports"
+    assert error("a b\n" * 4000) == "Corefile:2501: more than 5000 words with all imports"
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin", "/proc", "."])

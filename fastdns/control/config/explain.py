@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 from fastdns.control.config import model, sentences
 from fastdns.control.config.declare import Option, Several, declarations, show
 from fastdns.control.config.model import Corefile, Position, ServerBlock
-from fastdns.control.config.registry import PLUGINS, SILENT
+from fastdns.control.config.registry import PLUGINS
+from fastdns.control.config.steps import is_refused
 
 #: Plugins that can have the last word on a question.
 _ANSWERING: Final = ("template", "hosts", "forward", "whoami")
@@ -34,7 +35,7 @@ def block_rows(block: ServerBlock) -> list[Row]:
     for name in present:
         describe: Callable[[Any, ServerBlock], Iterable[str]] = getattr(sentences, name)
         rows += [Row(name, text) for plugin in plugins_of(block, name) for text in describe(plugin, block)]
-    if set(present) <= SILENT:
+    if is_refused(block):
         rows.append(Row("", "answers REFUSED to every question: nothing in the block answers"))
     elif not set(present) & set(_ANSWERING):
         rows.append(Row("", "answers SERVFAIL to every question: nothing in the block answers"))

@@ -9,6 +9,7 @@ import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -99,12 +100,11 @@ class _Stream:
         self.last: Token | None = None
 
     def put(self, new: Iterable[Token], chain: Chain, at: Token | None = None) -> None:
-        added = [(token, chain) for token in new]
+        """Take ``new`` in front; ``at`` is where it is imported."""
+        added = [(token, chain) for token in islice(new, TOKENS_MAX + 1 - self._count)]
         self._count += len(added)
         if self._count > TOKENS_MAX:
-            raise CorefileError(
-                f"{position_of(at or added[0][0])}: more than {TOKENS_MAX} words with all imports"
-            )
+            fail(at or added[-1][0], f"more than {TOKENS_MAX} words with all imports")
         if added and at is not None:
             added[0] = (added[0][0]._replace(first=True), chain)
         self._queue.extendleft(reversed(added))
@@ -169,7 +169,7 @@ class _Parser:
             taken = True
             if token.text.endswith("{") and not token.quoted:
                 fail(token, f"found {shown(token.text)}, expected a blank before '{{'")
-            word = self._words(self.stream.take())
+            word = self._replaced(self.stream.take())
             if word.text == ",":
                 fail(token, "found ',', expected it at the end of a key")
             if word.text:
@@ -204,14 +204,14 @@ class _Parser:
 
     def _directive(self) -> Directive:
         written = self.stream.take()
-        name = self._words(written)
+        name = self._replaced(written)
         words: list[Token] = []
         while (token := self.stream.peek()) is not None and not token.opens:
             if token.first:
                 break
             if token.closes:
                 fail(token, f"found '}}' on the line of {shown(name.text)}, expected it on a line of its own")
-            words.append(self._words(self.stream.take()))
+            words.append(self._replaced(self.stream.take()))
         if token is None or not token.opens:
             return Directive(name, tuple(words), written=written.text)
         opening = self.stream.take()
@@ -234,7 +234,7 @@ class _Parser:
                 self.stream.take()
                 self._end_of_line(after=token)
                 return tuple(tuple(line) for line in lines), token
-            last = self._words(self.stream.take())
+            last = self._replaced(self.stream.take())
             if starts:
                 lines.append([last])
             else:
@@ -246,7 +246,7 @@ class _Parser:
         if token is not None and not token.first:
             fail(token, f"found {shown(token.text)} after {shown(after.text)}, expected the end of the line")
 
-    def _words(self, token: Token) -> Token:
+    def _replaced(self, token: Token) -> Token:
         if "{" not in token.text:
             return token
         return token._replace(text=replace_environment(token.text, self.environ))
@@ -293,7 +293,7 @@ class _Parser:
             last = self.stream.last
             assert last is not None  # the word `import`
             fail(last, "found 'import' alone, expected a snippet's name or a file after it")
-        what = self._words(self.stream.take())
+        what = self._replaced(self.stream.take())
         after = self.stream.peek()
         if after is not None and not after.first:
             fail(after, f"found {shown(after.text)}, expected one snippet or file on the line of 'import'")
@@ -351,7 +351,7 @@ class _Parser:
         except UsageError as error:
             fail(at, str(error))
         self.files[path] = None
-        inside = list(tokens(text, str(path)))
+        inside = list(islice(tokens(text, str(path)), TOKENS_MAX + 1))
         return [inside[0]._replace(first=True), *inside[1:]] if inside else []
 
 

@@ -67,6 +67,3 @@ ABSENT: Final = frozenset({
     "kubernetes", "local", "metadata", "minimal", "multisocket", "nomad", "nsid", "on", "proxyproto", "quic",
     "root", "route53", "secondary", "shed", "sign", "siit", "tls", "transfer", "tsig", "view",
 })  # fmt: skip
-
-#: Directives that do nothing to an answer, and so don't make a block serve anything.
-SILENT: Final = frozenset({"timeouts", "reload", "bind", "debug", "health", "ready", "pprof"})
