@@ -387,9 +387,10 @@ def test_template() -> None:
     ("lines", "name", "changed"),
     [
         ("bufsize 512", "bufsize", {"size": 512}),
-        ("dns64 64:ff9b:1::/48", "dns64", {"argument": "64:ff9b:1::/48"}),
+        ("dns64 64:ff9b:1::/48", "dns64", {"argument": "64:ff9b:1::/48", "prefix": "64:ff9b:1::/48"}),
         ("dns64 {\nprefix 2001:db8::/32\ntranslate_all\nallow_ipv4\n}", "dns64",
-         {"option_prefix": "2001:db8::/32", "translate_all": True, "allow_ipv4": True}),
+         {"option_prefix": "2001:db8::/32", "prefix": "2001:db8::/32", "translate_all": True,
+          "allow_ipv4": True}),
         ("errors stdout {\nstacktrace\nconsolidate 5m ^a$ info show_first\nconsolidate 1s b\n}", "errors",
          {"stacktrace": True, "consolidate": (
              model.Consolidate(duration_s=300, regex="^a$", level="info", show_first="show_first"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdns.control.addresses import Endpoint
@@ -134,6 +134,7 @@ OTHERS = {"bind", "forward", "rewrite", "timeouts", "loadbalance", "log", "trace
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS.keys() - OTHERS))
+@settings(max_examples=40)
 @given(data=st.data())
 def test_written_and_read_again(name: str, data: st.DataObject) -> None:
     plugin = read(data.draw(directives(name)), name)

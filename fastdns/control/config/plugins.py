@@ -3,12 +3,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastdns.control.addresses import Endpoint
 from fastdns.control.config import kinds as k
 from fastdns.control.config.declare import Arg, Option, Plugin, Rest, Several
 from fastdns.control.config.rewrite import Rule
+
+#: The well-known one, RFC 6052 section 2.1.
+DNS64_PREFIX: Final = "64:ff9b::/96"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,7 @@ class Dns64(Plugin):
     )
     allow_ipv4: Annotated[bool, Option("allow_ipv4", None, "also for IPv4 clients")] = False
 
-    @property
-    def prefix(self) -> str:
-        """The prefix as a network."""
-        return self.option_prefix or self.argument or "64:ff9b::/96"
+    prefix: str = DNS64_PREFIX  #: the option's, or the argument's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ PLUGINS: Final[dict[str, Spec]] = {
     "prometheus": Spec(model.Prometheus),
     "errors": Spec(model.Errors),
     "log": Spec(model.Log, repeated=True, finish=special.log),
-    "dns64": Spec(model.Dns64),
+    "dns64": Spec(model.Dns64, finish=special.dns64),
     "loadbalance": Spec(model.Loadbalance, finish=special.loadbalance),
     "cache": Spec(model.Cache, finish=special.cache),
     "rewrite": Spec(model.Rewrite, repeated=True, finish=rewrite, raw=True),

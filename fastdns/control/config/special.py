@@ -14,7 +14,7 @@ from fastdns.control.config import names
 from fastdns.control.config.cache import CACHE_CAPACITY, CACHE_TTLS, CacheClass
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
-from fastdns.control.config.plugins import HostsLine
+from fastdns.control.config.plugins import DNS64_PREFIX, HostsLine
 from fastdns.control.config.reader import Given
 
 #: `{common}` of `log`, which is also what is written where no format is said.
@@ -85,6 +85,11 @@ def cache(given: Given) -> None:
         given.reader.problem(
             word, f"found {shown(word.text)}, expected at most {most} times after {stale.mode!r}"
         )
+
+
+def dns64(given: Given) -> None:
+    """The option's prefix goes before the argument's."""
+    given.values["prefix"] = given.values.get("option_prefix") or given.values.get("argument") or DNS64_PREFIX
 
 
 def loadbalance(given: Given) -> None:
