@@ -185,6 +185,17 @@ def test_changes_are_seen_and_said_once(world: World, lines: list[str]) -> None:
     assert world.errors == 0
 
 
+def test_a_later_life_finds_its_file(world: World, lines: list[str]) -> None:
+    """Control that came back didn't begin with first(): what is there already is no change."""
+    world.source().first()
+    lines.clear()
+    later = world.source()
+    assert [later.poll(), later.poll()] == [None, None]
+    assert lines == []
+    world.base.write_text("other\n")
+    assert later.poll() == later.read() == "other\n"
+
+
 def test_a_wrong_configmap_changes_nothing(world: World, lines: list[str]) -> None:
     source = world.source()
     (world.folder / "upstreamNameservers").write_text('["9.9.9.9"]')
