@@ -72,7 +72,7 @@ def rke2_blocks(*, log: tuple[Log, ...] = ()) -> tuple[ServerBlock, ...]:
             bind=bind(LOCAL, "fd00::1"),
             errors=Errors(where=WHERE),
             cache=Cache(where=WHERE),
-            forward=(Forward(where=WHERE, zone=".", to_words=("10.43.0.10",)),),
+            forward=(Forward(where=WHERE, zones=(".",), to_words=("10.43.0.10",)),),
             prometheus=Prometheus(where=WHERE, address=("127.0.0.1", 9253)),
             health=Health(where=WHERE, address=("127.0.0.1", 8080)),
             log=log,

@@ -318,6 +318,7 @@ cdef void note_reply(worker_t *worker, const fd_client_t *client, const fd_query
     replied.flags = get_u16(reply + 2) if entry != NULL else 0
     replied.rcode = <uint16_t>rcode
     replied.size = entry.plain_len if entry != NULL else 0
+    replied.entry_kind = entry.kind if entry != NULL else 0
     replied.edns_max = zone.edns_max
     log_query(worker, &asker, query, reply + HEADER_LEN, &replied)
 

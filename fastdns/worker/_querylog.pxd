@@ -21,6 +21,7 @@ ctypedef struct replied_t:
     uint16_t rcode               # extended
     uint16_t size                # octets, without OPT, truncation and compression
     uint16_t edns_max            # `bufsize`; 0: none
+    uint8_t entry_kind           # FD_ENTRY_*; 0: there was none
 
 # Put a record. The ring is full: it is dropped and counted.
 #   query     all but qname, which is taken from

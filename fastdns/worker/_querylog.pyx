@@ -49,5 +49,6 @@ cdef void log_query(worker_t *worker, const asker_t *asker, const fd_query_t *qu
     line.tcp = asker.tcp
     line.edns = query.edns
     line.qname_len = query.qname_len
+    line.entry_kind = replied.entry_kind
     memcpy(<uint8_t *>line + sizeof(fd_log_query_t), question, query.qname_len)
     log_commit(&worker.log)

@@ -172,6 +172,7 @@ cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone
         replied.flags = get_u16(out + 2)
         replied.rcode = <uint16_t>entry_rcode(entry)
         replied.size = entry.plain_len
+        replied.entry_kind = entry.kind
         log_now(worker, zone, entry.zone, query, question, origin, &replied)
     return reply_len
 
@@ -191,6 +192,7 @@ cdef uint32_t serve_miss(worker_t *worker, const fd_query_t *query, const uint8_
     count_late(worker, zone, number, origin.listener, origin.state == FD_CLIENT_TCP, NULL, SERVFAIL, 0)
     if zone.flags & FD_ZONE_LOG:
         replied.flags = replied.size = 0
+        replied.entry_kind = 0
         replied.rcode = SERVFAIL
         log_now(worker, zone, <uint16_t>number, query, question, origin, &replied)
     return compose_error(query, SERVFAIL, EDE_NOT_READY, out)

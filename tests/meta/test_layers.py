@@ -58,8 +58,8 @@ ROLES: Final[dict[str, set[str]]] = {
     "coordinator": _DATA_PLANE - {"_wire"},
     "keeper": {"_process", "_segments", "_shm", "_sys", "forking", "handles", "log", "protocol"},
     "control": {
-        "_process", "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors", "handles", "log",
-        "proto", "protocol",
+        "_process", "_ring", "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors", "handles",
+        "log", "proto", "protocol",
     },
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from fastdns.control.observe.names import Names, name_all, server_label
 from fastdns.control.observe.processes import receive_queues, usage
 from fastdns.control.segments import Segments
 from fastdns.errors import SegmentError
+from tests import dashboards
 from tests.observetools import LOCAL, make_segments, rke2, rke2_config, take
 
 SERVER = f"dns://{LOCAL}:53"
@@ -234,9 +235,8 @@ def test_own_metrics(segments: Segments) -> None:
     region.wait(False, 3, 90)
     region.count(COUNTERS.index("udp_queries"), 5)
     region.count(COUNTERS.index("joined_local"), 2)
-    log = Log(segments.logs[0])
-    while log.query(b"\x01a\0"):
-        pass
+    assert Log(segments.logs[0]).query(b"\x01a\0")
+    _stats.Ledger(segments.ledger).add("lines_dropped", 4)
     samples = scrape(segments)
     assert value(samples, "fastdns_hit_wait_seconds_bucket", le="1e-05") == 1
     assert value(samples, "fastdns_miss_wait_seconds_bucket", le="5e-05") == 0
@@ -245,7 +245,8 @@ def test_own_metrics(segments: Segments) -> None:
     assert value(samples, "fastdns_worker_queries_total", worker="1", proto="udp") == 5
     assert value(samples, "fastdns_udp_queries_total") == 5
     assert value(samples, "fastdns_joined_total") == 2
-    assert value(samples, "fastdns_log_dropped_total", where="ring") == 1
+    assert value(samples, "fastdns_log_unread_total") == 4
+    assert value(samples, "fastdns_log_queue_bytes") == 104
 
 
 def test_the_number_of_own_series(segments: Segments, names: Names) -> None:
@@ -314,3 +315,18 @@ def test_receive_queues_are_found() -> None:
                 assert receive_queues(endpoints, foreign.pid)[0].drops == 0  # a keeper that doesn't hold them
             finally:
                 foreign.kill()
+
+
+@pytest.mark.parametrize("query", dashboards.queries())
+def test_dashboards_find_their_metrics(query: str) -> None:
+    """Names and labels; tests/system asks a running server for the series."""
+    known = {
+        f"{metric.name}{suffix}": {*metric.labels, *(["le"] if suffix == "_bucket" else [])}
+        for metric in METRICS
+        for suffix in (("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",))
+    }
+    found = list(dashboards.needs(query))
+    assert found, "no metric was found in it"
+    for one in found:
+        assert one.metric in known
+        assert one.labels <= known[one.metric]

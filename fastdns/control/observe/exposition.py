@@ -2,8 +2,8 @@
 """prometheus_client's data model and text formats, without its servers and its push client.
 
 Its package imports http.server, ssl, urllib and wsgiref for those: 4.3 MiB of control's own memory, and more
-where asyncio was loaded without ssl. Nothing of fastdns uses them, so while it is imported empty modules stand
-in for them, and 1.2 MiB remain.
+where asyncio was loaded without ssl. Nothing of fastdns uses them, so while it is imported empty modules
+stand in for them, and 1.2 MiB remain.
 A version that needs more of them at import is imported whole.
 """
 

@@ -323,8 +323,8 @@ OWN: tuple[Metric, ...] = (
         "Silence after which a question is asked again.", r.upstream_wait,
     ),
     Metric(
-        "fastdns_log_dropped_total", "counter", ("where",),
-        "Log lines lost: `ring`, control was too slow; `output`, nobody read stdout.", r.log_dropped,
+        "fastdns_log_unread_total", "counter", _NONE,
+        "Log lines dropped because nobody read stdout.", _one(lambda f: f.ledger["lines_dropped"]),
     ),
     Metric(
         "fastdns_log_queue_bytes", "gauge", _NONE,
@@ -401,7 +401,7 @@ def _fill_values(family: Any, metric: Metric, samples: r.Values) -> None:
 _ALWAYS = {
     "coredns_nodecache_setup_errors_total", "promhttp_metric_handler_requests_total",
     "fastdns_worker_queries_total", "fastdns_restarts_total", "fastdns_stuck_total",
-    "fastdns_kernel_drops_total", "fastdns_log_dropped_total",
+    "fastdns_kernel_drops_total",
 }  # fmt: skip
 
 

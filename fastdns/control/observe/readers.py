@@ -298,10 +298,5 @@ def upstream_wait(f: Figures) -> Values:
             yield (to,), wait / 1000
 
 
-def log_dropped(f: Figures) -> Values:
-    yield ("ring",), sum(one["dropped"] for one in f.logs)
-    yield ("output",), f.ledger["lines_dropped"]
-
-
 def log_octets(f: Figures) -> Values:
     yield (), sum(one["used"] for one in f.logs)

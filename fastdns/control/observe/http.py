@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small HTTP/1.1 server for probes and scrapes, on asyncio's streams.
+
+It answers requests without a body for a handful of paths; nothing that it takes from a client is ever as
+large as 8 KiB, and nobody holds a connection for longer than some seconds without using it.
+"""
+
+import asyncio
+import gzip
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from fastdns import log
+from fastdns.errors import ListenError
+
+HEAD_MAX = 8192  #: octets of request line and headers
+READ_S = 5.0  #: for a whole request, and for the next one on a connection, as CoreDNS's /metrics has it
+WRITE_S = 5.0
+CONNECTIONS_MAX = 64  #: of one listener
+_BACKLOG = 128
+_IP_FREEBIND = 15  # linux/in.h; Python has no name for it
+_IPV6_FREEBIND = 78
+
+TEXT = "text/plain; charset=utf-8"
+_REASONS = {
+    200: "OK", 400: "Bad Request", 404: "Not Found", 413: "Content Too Large",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}  # fmt: skip
+
+Address = tuple[str, int]  #: host ("": all addresses, IPv4 and IPv6) and port
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asked for."""
+
+    method: str
+    path: str  #: without the query
+    headers: Mapping[str, str] = field(default_factory=dict)  #: names in lower case
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What it gets."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = TEXT
+
+
+Handler = Callable[[Request], Response]
+Routes = Mapping[str, Handler]  #: by path; anything else is 404
+
+NOT_FOUND = Response(404, b"404 page not found\n")
+
+
+class BadRequest(Exception):
+    """Not what HTTP looks like; the connection ends after the reply."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(_REASONS[status])
+        self.status = status
+
+
+def parse_head(head: bytes) -> tuple[Request, bool]:
+    """A request's lines up to the empty one, and whether the connection stays. Raises BadRequest.
+
+    RFC 9112 s3, s5: a line folded or without a colon, a blank before the colon, and octets outside of ASCII
+    in the request line are refused.
+    """
+    first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    words = first.split(b" ")
+    if len(words) != 3 or not first.isascii() or not words[0].isalpha():
+        raise BadRequest(400)
+    method, target, version = (word.decode() for word in words)
+    if version not in ("HTTP/1.1", "HTTP/1.0"):
+        raise BadRequest(505 if version.startswith("HTTP/") else 400)
+    if not target.startswith("/") and target != "*":
+        raise BadRequest(400)
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise BadRequest(400)
+        headers[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
+    if version == "HTTP/1.1" and "host" not in headers:
+        raise BadRequest(400)
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        raise BadRequest(413)  # no path here takes a body
+    option = headers.get("connection", "").lower()
+    stays = option != "close" if version == "HTTP/1.1" else option == "keep-alive"
+    return Request(method, target.partition("?")[0], headers), stays
+
+
+def encode(response: Response, request: Request | None, stays: bool) -> bytes:
+    """A response as it goes on the wire; gzip where the client takes it and it is worth it."""
+    body = response.body
+    extra = ""
+    if request is not None and len(body) > 1024 and _takes_gzip(request.headers.get("accept-encoding", "")):
+        body = gzip.compress(body, 1, mtime=0)
+        extra = "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+    head = (
+        f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Other')}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n{extra}"
+        f"Connection: {'keep-alive' if stays else 'close'}\r\n\r\n"
+    )
+    return head.encode() + (b"" if request is not None and request.method == "HEAD" else body)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for one in accepted.split(","):
+        coding, _, parameter = one.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return parameter.replace(" ", "") not in ("q=0", "q=0.0")
+    return False
+
+
+class Listener:
+    """One address, with what is answered there. ``routes`` may be changed while it listens."""
+
+    def __init__(self, sock: socket.socket, routes: Routes) -> None:
+        self.routes = routes
+        self._socket = sock
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, the port that the kernel chose included."""
+        host, port, *_ = self._socket.getsockname()
+        return host, port
+
+    async def start(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=HEAD_MAX)
+
+    async def close(self) -> None:
+        """Take no more, and end those there are."""
+        if self._server is not None:
+            self._server.close()
+        self._socket.close()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=1.0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            if len(self._connections) <= CONNECTIONS_MAX:
+                await self._talk(reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # gone, or too slow: what it asked for is not ours to wait for
+        finally:
+            self._connections.discard(task)
+            writer.transport.abort() if task.cancelling() else writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        stays = True
+        while stays:
+            request = None
+            try:
+                async with asyncio.timeout(READ_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                request, stays = parse_head(head)
+                response = self._answer(request)
+            except asyncio.LimitOverrunError:
+                response, stays = _refusal(431), False
+            except BadRequest as bad:
+                response, stays = _refusal(bad.status), False
+            writer.write(encode(response, request, stays))
+            async with asyncio.timeout(WRITE_S):
+                await writer.drain()
+
+    def _answer(self, request: Request) -> Response:
+        handler = self.routes.get(request.path)
+        if handler is None:
+            return NOT_FOUND
+        try:
+            return handler(request)
+        except Exception as error:
+            log.error(f"http: {request.path}: {error!r}")
+            return _refusal(500)
+
+
+def _refusal(status: int) -> Response:
+    return Response(status, f"{status} {_REASONS[status]}\n".encode())
+
+
+def bind(address: Address, *, shared: bool, arriving: bool = False) -> socket.socket:
+    """A listening socket. Raises ListenError.
+
+    shared: SO_REUSEPORT, as CoreDNS's have it; arriving: the address need not be on the machine yet.
+    """
+    host, port = address
+    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    try:
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:  # a kernel without IPv6
+            family = socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise ListenError(f"listen tcp {text}: {error.strerror}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
+        if arriving:
+            six = family == socket.AF_INET6
+            sock.setsockopt(
+                socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, _IPV6_FREEBIND if six else _IP_FREEBIND, 1
+            )
+        sock.bind((host or ("::" if family == socket.AF_INET6 else "0.0.0.0"), port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        reason = (error.strerror or str(error)).lower()
+        raise ListenError(f"listen tcp {text}: bind: {reason}") from None
+    return sock
+
+
+async def resolve(address: Address) -> Address:
+    """The address with its host as a number; Go's net.Listen takes names, and prefers IPv4.
+
+    Raises ListenError.
+    """
+    host, port = address
+    if host in ("", "localhost"):
+        return ("127.0.0.1" if host else "", port)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            socket.inet_pton(family, host)
+            return host, port
+    try:
+        async with asyncio.timeout(READ_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        raise ListenError(f"listen tcp: lookup {host}: {error or 'no answer'}") from None
+    best = min(found, key=lambda one: one[0] != socket.AF_INET)
+    return str(best[4][0]), port

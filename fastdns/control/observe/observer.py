@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control shows to others: /metrics, /health, /ready, and the lines of `log` and `errors`.
+
+One object for a life of control; its methods are called from control's event loop and block it for no longer
+than a scrape takes, some milliseconds.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastdns import _stats, log
+from fastdns.control.observe import http
+from fastdns.control.observe.figures import Facts, Figures
+from fastdns.control.observe.health import Watch
+from fastdns.control.observe.http import Address, Listener, Request, Response
+from fastdns.control.observe.names import Names, name_all
+from fastdns.control.segments import Segments
+from fastdns.errors import FastDNSError, ListenError
+
+if TYPE_CHECKING:
+    from fastdns.control.config.model import Corefile, ServerBlock
+    from fastdns.control.model import Config
+    from fastdns.control.observe.log import LogPump
+
+_PROBE_S = 1.0  #: between our own questions to /health
+_PROBE_LIMIT_S = 3.0
+_PROBE_SLOW_S = 1.0
+_BOUNDS_S = (0.00025, 0.0025, 0.025, 0.25, 2.5)  #: of coredns_health_request_duration_seconds
+
+# How long a record may lie in a ring: nobody wakes for each, and an idle server hardly wakes at all.
+_LOG_BUSY_S = 0.005
+_LOG_IDLE_S = 0.2
+_LOG_QUIET_S = 0.5  #: no `log`: only errors come
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A listener of the configuration."""
+
+    paths: frozenset[str]
+    shared: bool = True  #: SO_REUSEPORT
+    fatal: bool = False  #: control doesn't start without it
+
+
+def wanted(corefile: "Corefile | None", own: Address | None) -> dict[Address, Wanted]:
+    """What is to be listened on. own: node-cache's metrics address."""
+    found: dict[Address, Wanted] = {}
+
+    def add(address: Address, path: str, fatal: bool = False) -> None:
+        known = found.get(address, Wanted(frozenset()))
+        found[address] = Wanted(known.paths | {path}, shared=True, fatal=known.fatal or fatal)
+
+    for block in () if corefile is None else corefile.blocks:
+        if block.health is not None:
+            add(block.health.address, "/health", fatal=True)
+        if block.ready is not None:
+            add(block.ready.address, "/ready", fatal=True)
+        if block.prometheus is not None:
+            add(block.prometheus.address, "/metrics")
+    if own is not None and own not in found:
+        found[own] = Wanted(frozenset({"/metrics"}), shared=False)
+    elif own is not None:
+        add(own, "/metrics")
+    return found
+
+
+class Observer:
+    """Create it in the event loop; ``start`` once, ``apply`` after each reload, ``stop`` at the end."""
+
+    def __init__(self, metrics_listen: Address | None = None, arriving: frozenset[str] = frozenset()) -> None:
+        """metrics_listen: node-cache's -metrics-listen-address, "" as host for all;
+        arriving: addresses that the node is yet to get, which may be bound all the same."""
+        self._own = metrics_listen
+        self._arriving = arriving
+        self._listeners: dict[Address, Listener] = {}
+        self._probed: tuple[Address, ...] = ()  # what /health is asked on
+        self._segments: Segments | None = None
+        self._names = Names()
+        self._watch = Watch()
+        self._ready_once = False
+        self._stays_ready = True
+        self._lameduck_s = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pump: LogPump | None = None
+        self.facts = Facts()
+        self.ledger: _stats.Ledger | None = None
+        self.stopping = False  #: /ready says no
+
+    # ---- for control ----
+
+    async def start(self, corefile: "Corefile | None", config: "Config", segments: Segments) -> None:
+        """Listen, and begin to write lines. Raises ListenError where /health or /ready can't be served,
+        SegmentError."""
+        self._segments = segments
+        self.ledger = _stats.Ledger(segments.ledger)
+        await self.apply(corefile, config)
+        self._tasks = [asyncio.create_task(self._probe()), asyncio.create_task(self._log())]
+
+    async def apply(self, corefile: "Corefile | None", config: "Config") -> None:
+        """Take another configuration. Listeners that are still wanted stay as they are.
+
+        Raises ListenError where a new /health or /ready can't be served; nothing has changed then.
+        """
+        opened = await self._open(wanted(corefile, self._own))
+        self._names = name_all(config, corefile).after(self._names)
+        self.facts.number = config.number
+        self.facts.digest = "" if corefile is None else corefile.digest
+        blocks: tuple[ServerBlock, ...] = () if corefile is None else corefile.blocks
+        self.facts.counted = any(block.prometheus is not None for block in blocks)
+        self._lameduck_s = max(
+            (one.health.lameduck_s for one in blocks if one.health is not None), default=0.0
+        )
+        self._stays_ready = all(one.ready.monitor == "until-ready" for one in blocks if one.ready is not None)
+        gone = [one for address, one in self._listeners.items() if address not in opened]
+        self._listeners = opened
+        for one in gone:
+            await one.close()
+        self._apply_log(corefile, config)
+
+    async def lameduck(self) -> None:
+        """The first part of the end: DNS and /health go on, /ready says no, for as long as `health` says."""
+        self.stopping = True
+        if self._lameduck_s > 0:
+            from fastdns.control.observe.log import go_duration
+
+            log.info(f"plugin/health: Going into lameduck mode for {go_duration(self._lameduck_s)}")
+            await asyncio.sleep(self._lameduck_s)
+
+    async def stop(self) -> None:
+        """Write what is left, close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._pump is not None:
+            self._pump.flush(time.monotonic())
+        for one in self._listeners.values():
+            await one.close()
+        self._listeners = {}
+
+    def addresses(self) -> dict[Address, Address]:
+        """Where each wanted address is really listened on."""
+        return {address: one.address for address, one in self._listeners.items()}
+
+    # ---- listeners ----
+
+    async def _open(self, plan: dict[Address, Wanted]) -> dict[Address, Listener]:
+        opened: dict[Address, Listener] = {}
+        fresh: list[Listener] = []
+        try:
+            for address, one in plan.items():
+                kept = self._listeners.get(address)
+                if kept is None:
+                    kept = await self._listen(address, one)
+                    if kept is None:
+                        continue
+                    fresh.append(kept)
+                opened[address] = kept
+        except ListenError:
+            for one_fresh in fresh:
+                await one_fresh.close()
+            raise
+        handlers = {"/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
+        for address, listener in opened.items():
+            listener.routes = {path: handlers[path] for path in plan[address].paths}
+        self._probed = tuple(address for address in opened if "/health" in plan[address].paths)
+        return opened
+
+    async def _listen(self, address: Address, plan: Wanted) -> Listener | None:
+        try:
+            number = await http.resolve(address)
+            sock = http.bind(number, shared=plan.shared, arriving=number[0] in self._arriving)
+        except ListenError as error:
+            if plan.fatal:
+                raise
+            plugin = "plugin/prometheus: " if plan.shared else ""
+            log.error(f"{plugin}Failed to start metrics handler: {error}")
+            return None
+        listener = Listener(sock, {})
+        await listener.start()
+        return listener
+
+    # ---- what is answered ----
+
+    def _metrics(self, request: Request) -> Response:
+        assert self._segments is not None
+        assert self.ledger is not None
+        # Loaded with the first scrape: whoever scrapes nothing doesn't pay for it.
+        from fastdns.control.observe.exposition import render
+        from fastdns.control.observe.metrics import Collector
+
+        try:
+            figures = Figures.take(self._segments, self._names, self.facts, self.ledger)
+            body, content_type = render(Collector(figures), request.headers.get("accept", ""))
+        except Exception:
+            self.ledger.add("scrapes_failed")
+            raise
+        self.ledger.add("scrapes")
+        return Response(200, body, content_type)
+
+    def _regions(self) -> "list[_stats.Region]":
+        assert self._segments is not None
+        return [_stats.read_region(one) for one in self._segments.regions]
+
+    def _health(self, _: Request) -> Response:
+        if self._watch.healthy(self._regions(), time.monotonic()):
+            return Response(200, b"OK")
+        return Response(503, b"no worker moves")
+
+    def _ready(self, _: Request) -> Response:
+        assert self._segments is not None
+        if self.stopping:
+            return Response(503, b"stopping")
+        if self._ready_once and self._stays_ready:
+            return Response(200, b"OK")
+        missing = self._watch.missing(
+            self._regions(), _stats.read_post(self._segments.post), time.monotonic()
+        )
+        if missing:
+            return Response(503, ",".join(missing).encode())
+        self._ready_once = True
+        return Response(200, b"OK")
+
+    # ---- our own question to /health, once a second ----
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_S)
+            self._watch.look(self._regions(), time.monotonic())
+            for address in self._probed:
+                await self._probe_one(address)
+
+    async def _probe_one(self, address: Address) -> None:
+        assert self.ledger is not None
+        began = time.perf_counter()
+        listener = self._listeners.get(address)
+        if listener is None:
+            return
+        host, port = listener.address
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+        error = ""
+        try:
+            async with asyncio.timeout(_PROBE_LIMIT_S):
+                await _ask(host, port)
+        except TimeoutError:
+            error = "timeout"
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, FastDNSError) as failure:
+            error = str(failure)
+        took = time.perf_counter() - began
+        bucket = next((i for i, bound in enumerate(_BOUNDS_S) if took <= bound), len(_BOUNDS_S))
+        self.ledger.add(f"health_times_{bucket}")
+        self.ledger.add("health_us", int(took * 1e6))
+        if error:
+            self.ledger.add("health_failures")
+            log.warning(f'plugin/health: Local health request to "{url}" failed: {error}')
+        elif took > _PROBE_SLOW_S:
+            log.warning(f'plugin/health: Local health request to "{url}" took more than 1s: {took:.3f}s')
+
+    # ---- lines ----
+
+    def _apply_log(self, corefile: "Corefile | None", config: "Config") -> None:
+        if self._pump is None:
+            if corefile is None or not any(one.log or one.errors for one in corefile.blocks):
+                return
+            from fastdns.control.observe.log import LogPump, Writer
+
+            assert self._segments is not None
+            assert self.ledger is not None
+            logs = self._segments.logs
+            self._pump = LogPump(
+                logs, Writer(self.ledger), lambda: sum(_stats.read_log(one)["dropped"] for one in logs)
+            )
+        self._pump.apply(config, corefile, self._names)
+
+    async def _log(self) -> None:
+        while True:
+            pump = self._pump
+            if pump is None:
+                await asyncio.sleep(_LOG_QUIET_S)
+            elif pump.pump(time.monotonic()):
+                await asyncio.sleep(_LOG_BUSY_S)
+            else:
+                await asyncio.sleep(_LOG_IDLE_S if pump.logs_queries else _LOG_QUIET_S)
+
+
+async def _ask(host: str, port: int) -> None:
+    """GET /health. Raises OSError, FastDNSError where the answer isn't 200."""
+    reader, writer = await asyncio.open_connection(host, port, limit=http.HEAD_MAX)
+    try:
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        first = await reader.readuntil(b"\r\n")
+        if first.split(b" ")[1:2] != [b"200"]:
+            raise FastDNSError(first.decode("latin-1").strip())
+        await reader.read()
+    finally:
+        writer.close()
