@@ -11,6 +11,7 @@ from fastdns.control.lean_asyncio import asyncio  # before anything that imports
 from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
 from fastdns.control.load import Loaded
 from fastdns.control.model import Options
+from fastdns.control.observe.observer import Observer
 from fastdns.control.probe import ShareWatch
 from fastdns.control.reload import Reloader
 from fastdns.control.segments import Segments
@@ -25,9 +26,7 @@ _SAID = {
 }
 
 
-def live(
-    link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded
-) -> int:
+def live(link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded) -> int:
     """Look after a running server until the keeper wants the end. Returns the exit code; raises FastDNSError."""
 
     async def run() -> int:
@@ -47,8 +46,14 @@ class Life:
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()  # by the keeper: the workers have gone
         self._stopping = False
-        self._shares = ShareWatch(link, endpoints(loaded.config), Segments.of(segments).regions)
-        self._reloader = Reloader(link, options, loaded, self._apply)
+        self._segments = Segments.of(segments)
+        self._shares = ShareWatch(link, endpoints(loaded.config), self._segments.regions)
+        self._reloader = Reloader(link, options, loaded, self._apply, self._count)
+        node = options.node
+        self._observer = Observer(
+            None if node is None else node.metrics_listen,
+            frozenset() if node is None else frozenset(node.local_ips),
+        )
         self._state = state
 
     async def run(self) -> int:
@@ -56,6 +61,8 @@ class Life:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._link.fileno(), self._on_events)
         self._spawn(self._beat())
+        loaded = self._reloader.running
+        await self._observer.start(loaded.corefile, loaded.config, self._segments, strict=False)
         self._spawn(self._shares.run())
         self._spawn(self._reloader.run(self._state))
         self._on_events()
@@ -63,6 +70,7 @@ class Life:
             return await self._end
         finally:
             self._cancel()
+            await self._observer.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -121,6 +129,9 @@ class Life:
         """The end, in the order of node-network.md, 4."""
         log.info(_SAID.get(number, f"{number.name}: Shutting down"))
         with contextlib.suppress(ChannelClosedError):
+            if number != signal.SIGQUIT:
+                self._link.stop(ready_s=self._observer.lameduck_s + 1.0)
+                await self._observer.lameduck()
             self._link.stop()
         await self._closed.wait()
         if not self._end.done():
@@ -129,3 +140,8 @@ class Life:
     async def _apply(self, loaded: Loaded) -> None:
         """All children have a new configuration."""
         self._shares.listeners = endpoints(loaded.config)
+        await self._observer.apply(loaded.corefile, loaded.config, strict=False)
+
+    def _count(self, what: str) -> None:
+        if self._observer.ledger is not None:
+            self._observer.ledger.add(what)

@@ -129,5 +129,3 @@ def _is_ourselves(upstream: Endpoint, listen: tuple[Endpoint, ...]) -> bool:
         return True
     taken = {(one.family, one.port) for one in listen if one.wildcard}
     return (upstream.family, upstream.port) in taken and is_local(upstream)
-
-

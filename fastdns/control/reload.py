@@ -49,12 +49,21 @@ class _File:
 class Reloader:
     """The one that brings new configurations to the keeper."""
 
-    def __init__(self, link: KeeperLink, options: Options, loaded: Loaded, applied: Applied) -> None:
+    def __init__(
+        self,
+        link: KeeperLink,
+        options: Options,
+        loaded: Loaded,
+        applied: Applied,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """count: is told `reloads` and `reload_failures`, for the ledger."""
         self.figures = Figures()
         self.running = loaded
         self._link = link
         self._options = options
         self._applied = applied
+        self._count = count
         self._asked: signal.Signals | None = None
         self._wake = asyncio.Event()
         self._rolled = asyncio.Event()
@@ -112,7 +121,9 @@ class Reloader:
             return
         number = self.running.config.number
         wanted = sum(1 << slot for slot in endpoints(self.running.config))
-        extra = [slot for slot in range(state.listeners.bit_length()) if state.listeners & ~wanted & 1 << slot]
+        extra = [
+            slot for slot in range(state.listeners.bit_length()) if state.listeners & ~wanted & 1 << slot
+        ]
         for slot in extra:
             self._link.remove_listener(slot)
         if extra or state.rolling or state.rolled != number:
@@ -155,7 +166,7 @@ class Reloader:
         try:
             await self._reload(await self._load(self._read()))
         except UsageError as error:
-            self._failed()
+            self._failed(by_plugin=False)
             log.error(f"{number.name}: {error}")
 
     async def _on_look(self) -> None:
@@ -188,7 +199,10 @@ class Reloader:
             self._failed()
             log.error(f"a file that the Corefile names has changed, and can't be used: {error}")
 
-    def _failed(self) -> None:
+    def _failed(self, by_plugin: bool = True) -> None:
+        self._count("reloads")
+        if by_plugin:  # CoreDNS's counter is the plugin's
+            self._count("reload_failures")
         self.figures.tried += 1
         self.figures.failed += 1
 
@@ -216,6 +230,7 @@ class Reloader:
             await self._replace(replace(loaded, config=replace(loaded.config, number=old.config.number + 1)))
         if quiet:
             return
+        self._count("reloads")
         self.figures.tried += 1
         log.info(f"plugin/reload: Running configuration SHA512 = {loaded.digest}")
         log.info("Reloading complete")

@@ -14,6 +14,7 @@ from fastdns.control.cgroup import memory_limit
 from fastdns.control.link import KeeperLink
 from fastdns.control.load import Loaded, keep
 from fastdns.control.model import MIB, Config, Options
+from fastdns.control.observe.listen import check
 from fastdns.control.sockets import ListenerSockets, open_listener
 
 
@@ -21,6 +22,7 @@ def set_up(link: KeeperLink, options: Options, loaded: Loaded) -> None:
     """Plan, open, hand over, start. Raises FastDNSError; nothing has been started then."""
     config = loaded.config
     plan = plan_for(options, config, loaded.memory)
+    check(loaded.corefile, frozenset() if options.node is None else frozenset(options.node.local_ips))
     link.allocate(plan.geometry)
     opened = open_listeners(options, endpoints(config), config.worker_count, plan.rcvbuf)
     queue = min((one.rcvbuf for one in opened.values()), default=plan.rcvbuf)

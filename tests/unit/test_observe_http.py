@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns.control.observe import http
-from fastdns.control.observe.http import BadRequest, Listener, Request, Response, bind, parse_head, resolve
+from fastdns.control.observe.http import BadRequest, Listener, Request, Response, parse_head, resolve
+from fastdns.control.observe.listen import bind
 from fastdns.errors import ListenError
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

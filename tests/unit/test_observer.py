@@ -16,7 +16,8 @@ from fastdns._testing.observe import Region
 from fastdns.control.config.model import Corefile, Health, Prometheus, Ready
 from fastdns.control.observe import observer as module
 from fastdns.control.observe.health import Watch
-from fastdns.control.observe.observer import Observer, wanted
+from fastdns.control.observe.listen import check, wanted
+from fastdns.control.observe.observer import Observer
 from fastdns.control.segments import Segments
 from fastdns.errors import ListenError
 from tests.observetools import WHERE, make_segments, rke2, rke2_config
@@ -147,6 +148,8 @@ def test_a_listener_that_cannot_be_had(
             port, good = taken.getsockname()[1], free_port()
             with pytest.raises(ListenError, match="address already in use"):
                 await Observer().start(corefile(health=health(port)), rke2_config(), segments)
+            with pytest.raises(ListenError, match="address already in use"):
+                check(corefile(health=health(port)), frozenset())
             observer = Observer(("127.0.0.1", port))
             file = corefile(health=health(good), prometheus=prometheus(port))
             await observer.start(file, rke2_config(), segments)
@@ -160,6 +163,28 @@ def test_a_listener_that_cannot_be_had(
             with pytest.raises(OSError):
                 await get(late, "/metrics")
             await observer.stop()
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_had_is_tried_again(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old server still has the port: a later life, or a reload, goes on without it, and gets it later."""
+    monkeypatch.setattr(module, "_PROBE_S", 0.01)
+    monkeypatch.setattr(module, "_RETRY_TURNS", 2)
+
+    async def run() -> None:
+        observer = Observer()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            await observer.start(corefile(health=health(port)), rke2_config(), segments, strict=False)
+            assert observer.addresses() == {}
+        async with asyncio.timeout(10.0):
+            while not observer.addresses():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await get(port, "/health") == (200, "OK")
+        await observer.stop()
 
     asyncio.run(run())
 

@@ -5,7 +5,6 @@ It answers requests without a body for a handful of paths; nothing that it takes
 large as 8 KiB, and nobody holds a connection for longer than some seconds without using it.
 """
 
-import asyncio
 import gzip
 import socket
 from collections.abc import Callable, Mapping
@@ -13,15 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastdns import log
+from fastdns.control.lean_asyncio import asyncio
+from fastdns.control.observe.listen import Address
 from fastdns.errors import ListenError
 
 HEAD_MAX = 8192  #: octets of request line and headers
 READ_S = 5.0  #: for a whole request, and for the next one on a connection, as CoreDNS's /metrics has it
 WRITE_S = 5.0
 CONNECTIONS_MAX = 64  #: of one listener
-_BACKLOG = 128
-_IP_FREEBIND = 15  # linux/in.h; Python has no name for it
-_IPV6_FREEBIND = 78
 
 TEXT = "text/plain; charset=utf-8"
 _REASONS = {
@@ -29,8 +27,6 @@ _REASONS = {
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable",
     505: "HTTP Version Not Supported",
 }  # fmt: skip
-
-Address = tuple[str, int]  #: host ("": all addresses, IPv4 and IPv6) and port
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,42 +187,6 @@ class Listener:
 
 def _refusal(status: int) -> Response:
     return Response(status, f"{status} {_REASONS[status]}\n".encode())
-
-
-def bind(address: Address, *, shared: bool, arriving: bool = False) -> socket.socket:
-    """A listening socket. Raises ListenError.
-
-    shared: SO_REUSEPORT, as CoreDNS's have it; arriving: the address need not be on the machine yet.
-    """
-    host, port = address
-    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-    try:
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError:  # a kernel without IPv6
-            family = socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        raise ListenError(f"listen tcp {text}: {error.strerror}") from None
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
-        if arriving:
-            six = family == socket.AF_INET6
-            sock.setsockopt(
-                socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, _IPV6_FREEBIND if six else _IP_FREEBIND, 1
-            )
-        sock.bind((host or ("::" if family == socket.AF_INET6 else "0.0.0.0"), port))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        reason = (error.strerror or str(error)).lower()
-        raise ListenError(f"listen tcp {text}: bind: {reason}") from None
-    return sock
 
 
 async def resolve(address: Address) -> Address:

@@ -5,16 +5,17 @@ One object for a life of control; its methods are called from control's event lo
 than a scrape takes, some milliseconds.
 """
 
-import asyncio
+import itertools
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastdns import _stats, log
+from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.observe import http
 from fastdns.control.observe.figures import Facts, Figures
 from fastdns.control.observe.health import Watch
-from fastdns.control.observe.http import Address, Listener, Request, Response
+from fastdns.control.observe.http import Listener, Request, Response
+from fastdns.control.observe.listen import Address, Wanted, bind, wanted
 from fastdns.control.observe.names import Names, name_all
 from fastdns.control.segments import Segments
 from fastdns.errors import FastDNSError, ListenError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _PROBE_S = 1.0  #: between our own questions to /health
 _PROBE_LIMIT_S = 3.0
+_RETRY_TURNS = 10
 _PROBE_SLOW_S = 1.0
 _BOUNDS_S = (0.00025, 0.0025, 0.025, 0.25, 2.5)  #: of coredns_health_request_duration_seconds
 
@@ -33,37 +35,6 @@ _BOUNDS_S = (0.00025, 0.0025, 0.025, 0.25, 2.5)  #: of coredns_health_request_du
 _LOG_BUSY_S = 0.005
 _LOG_IDLE_S = 0.2
 _LOG_QUIET_S = 0.5  #: no `log`: only errors come
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A listener of the configuration."""
-
-    paths: frozenset[str]
-    shared: bool = True  #: SO_REUSEPORT
-    fatal: bool = False  #: control doesn't start without it
-
-
-def wanted(corefile: "Corefile | None", own: Address | None) -> dict[Address, Wanted]:
-    """What is to be listened on. own: node-cache's metrics address."""
-    found: dict[Address, Wanted] = {}
-
-    def add(address: Address, path: str, fatal: bool = False) -> None:
-        known = found.get(address, Wanted(frozenset()))
-        found[address] = Wanted(known.paths | {path}, shared=True, fatal=known.fatal or fatal)
-
-    for block in () if corefile is None else corefile.blocks:
-        if block.health is not None:
-            add(block.health.address, "/health", fatal=True)
-        if block.ready is not None:
-            add(block.ready.address, "/ready", fatal=True)
-        if block.prometheus is not None:
-            add(block.prometheus.address, "/metrics")
-    if own is not None and own not in found:
-        found[own] = Wanted(frozenset({"/metrics"}), shared=False)
-    elif own is not None:
-        add(own, "/metrics")
-    return found
 
 
 class Observer:
@@ -75,13 +46,14 @@ class Observer:
         self._own = metrics_listen
         self._arriving = arriving
         self._listeners: dict[Address, Listener] = {}
+        self._plan: dict[Address, Wanted] = {}
         self._probed: tuple[Address, ...] = ()  # what /health is asked on
         self._segments: Segments | None = None
         self._names = Names()
         self._watch = Watch()
         self._ready_once = False
         self._stays_ready = True
-        self._lameduck_s = 0.0
+        self.lameduck_s = 0.0  #: what `health` says
         self._tasks: list[asyncio.Task[None]] = []
         self._pump: LogPump | None = None
         self.facts = Facts()
@@ -90,26 +62,30 @@ class Observer:
 
     # ---- for control ----
 
-    async def start(self, corefile: "Corefile | None", config: "Config", segments: Segments) -> None:
-        """Listen, and begin to write lines. Raises ListenError where /health or /ready can't be served,
-        SegmentError."""
+    async def start(
+        self, corefile: "Corefile | None", config: "Config", segments: Segments, strict: bool = True
+    ) -> None:
+        """Listen, and begin to write lines. Raises SegmentError, and ListenError as ``apply`` does."""
         self._segments = segments
         self.ledger = _stats.Ledger(segments.ledger)
-        await self.apply(corefile, config)
+        await self.apply(corefile, config, strict)
         self._tasks = [asyncio.create_task(self._probe()), asyncio.create_task(self._log())]
 
-    async def apply(self, corefile: "Corefile | None", config: "Config") -> None:
+    async def apply(self, corefile: "Corefile | None", config: "Config", strict: bool = True) -> None:
         """Take another configuration. Listeners that are still wanted stay as they are.
 
-        Raises ListenError where a new /health or /ready can't be served; nothing has changed then.
+        strict: raises ListenError where /health or /ready can't be served; nothing has changed then. What
+        can't be listened on otherwise is said, and tried again every 10 s.
         """
-        opened = await self._open(wanted(corefile, self._own))
+        plan = wanted(corefile, self._own)
+        opened = await self._open(plan, strict)
+        self._plan = plan
         self._names = name_all(config, corefile).after(self._names)
         self.facts.number = config.number
         self.facts.digest = "" if corefile is None else corefile.digest
         blocks: tuple[ServerBlock, ...] = () if corefile is None else corefile.blocks
         self.facts.counted = any(block.prometheus is not None for block in blocks)
-        self._lameduck_s = max(
+        self.lameduck_s = max(
             (one.health.lameduck_s for one in blocks if one.health is not None), default=0.0
         )
         self._stays_ready = all(one.ready.monitor == "until-ready" for one in blocks if one.ready is not None)
@@ -122,11 +98,11 @@ class Observer:
     async def lameduck(self) -> None:
         """The first part of the end: DNS and /health go on, /ready says no, for as long as `health` says."""
         self.stopping = True
-        if self._lameduck_s > 0:
+        if self.lameduck_s > 0:
             from fastdns.control.observe.log import go_duration
 
-            log.info(f"plugin/health: Going into lameduck mode for {go_duration(self._lameduck_s)}")
-            await asyncio.sleep(self._lameduck_s)
+            log.info(f"plugin/health: Going into lameduck mode for {go_duration(self.lameduck_s)}")
+            await asyncio.sleep(self.lameduck_s)
 
     async def stop(self) -> None:
         """Write what is left, close everything."""
@@ -146,14 +122,14 @@ class Observer:
 
     # ---- listeners ----
 
-    async def _open(self, plan: dict[Address, Wanted]) -> dict[Address, Listener]:
+    async def _open(self, plan: dict[Address, Wanted], strict: bool) -> dict[Address, Listener]:
         opened: dict[Address, Listener] = {}
         fresh: list[Listener] = []
         try:
             for address, one in plan.items():
                 kept = self._listeners.get(address)
                 if kept is None:
-                    kept = await self._listen(address, one)
+                    kept = await self._listen(address, one, strict)
                     if kept is None:
                         continue
                     fresh.append(kept)
@@ -162,25 +138,43 @@ class Observer:
             for one_fresh in fresh:
                 await one_fresh.close()
             raise
+        self._route(plan, opened)
+        return opened
+
+    def _route(self, plan: dict[Address, Wanted], opened: dict[Address, Listener]) -> None:
         handlers = {"/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
         for address, listener in opened.items():
             listener.routes = {path: handlers[path] for path in plan[address].paths}
         self._probed = tuple(address for address in opened if "/health" in plan[address].paths)
-        return opened
 
-    async def _listen(self, address: Address, plan: Wanted) -> Listener | None:
+    async def _listen(
+        self, address: Address, plan: Wanted, strict: bool, quiet: bool = False
+    ) -> Listener | None:
         try:
             number = await http.resolve(address)
-            sock = http.bind(number, shared=plan.shared, arriving=number[0] in self._arriving)
+            sock = bind(number, shared=plan.shared, arriving=number[0] in self._arriving)
         except ListenError as error:
-            if plan.fatal:
+            if plan.fatal and strict:
                 raise
-            plugin = "plugin/prometheus: " if plan.shared else ""
-            log.error(f"{plugin}Failed to start metrics handler: {error}")
+            if not quiet:
+                plugin = "plugin/prometheus: " if plan.shared else ""
+                what = "health" if plan.fatal else "metrics"
+                log.error(f"{plugin}Failed to start {what} handler: {error}")
             return None
         listener = Listener(sock, {})
         await listener.start()
         return listener
+
+    async def _retry(self) -> None:
+        """Listen on what could not be had: another server may have left."""
+        missing = {address: one for address, one in self._plan.items() if address not in self._listeners}
+        for address, one in missing.items():
+            listener = await self._listen(address, one, strict=False, quiet=True)
+            if listener is not None:
+                log.info(f"listening on {address[0]}:{address[1]} at last")
+                self._listeners[address] = listener
+        if missing:
+            self._route(self._plan, self._listeners)
 
     # ---- what is answered ----
 
@@ -226,8 +220,10 @@ class Observer:
     # ---- our own question to /health, once a second ----
 
     async def _probe(self) -> None:
-        while True:
+        for turn in itertools.count(1):
             await asyncio.sleep(_PROBE_S)
+            if turn % _RETRY_TURNS == 0:
+                await self._retry()
             self._watch.look(self._regions(), time.monotonic())
             for address in self._probed:
                 await self._probe_one(address)
