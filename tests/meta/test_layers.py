@@ -17,6 +17,7 @@ from tests.meta.sources import PACKAGE, imports, module_name, source_files
 ALLOWED: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
+    "gotemplate": {"errors"},
     "forking": set(),
     "log": set(),
     "proto": set(),
@@ -55,11 +56,11 @@ _DATA_PLANE: Final = {
 # message and what looks at upstream's are kept apart too.
 ROLES: Final[dict[str, set[str]]] = {
     "worker": _DATA_PLANE - {"_response", "_compress"},
-    "coordinator": _DATA_PLANE - {"_wire"},
+    "coordinator": (_DATA_PLANE - {"_wire"}) | {"errors", "gotemplate"},
     "keeper": {"_process", "_segments", "_shm", "_sys", "forking", "handles", "log", "protocol"},
     "control": {
-        "_process", "_ring", "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors", "handles",
-        "log", "proto", "protocol",
+        "_process", "_ring", "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors",
+        "gotemplate", "handles", "log", "proto", "protocol",
     },
 }  # fmt: skip
 
@@ -84,9 +85,9 @@ ORDER: Final[dict[str, list[str]]] = {
         "_tcp", "_pending", "_serve", "_udp", "_loop",
     ],
     "coordinator": [
-        "_net", "_random", "_timers", "_space", "_shard", "_store", "_state", "_deaths", "_delivery",
-        "_inflight", "_rotation", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp", "_exchange",
-        "_loop", "_coordinator",
+        "_net", "_random", "_timers", "_space", "_shard", "_store", "_queue", "_state", "_deaths",
+        "_delivery", "_inflight", "_rotation", "_table", "_judge", "_query", "_upstream", "_tcp", "_udp",
+        "_exchange", "_loop", "_coordinator",
     ],
     "keeper": ["_posix", "_children", "_addresses", "_groups", "_mailbox", "_roll", "_plane", "_loop"],
 }  # fmt: skip
