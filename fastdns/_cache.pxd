@@ -32,8 +32,8 @@ ctypedef struct cache_t:
     uint32_t shard_size          # octets
     uint32_t bucket_count        # in a shard
     uint32_t slots               # in a shard: bucket_count * FD_BUCKET_SLOTS
-    uint32_t spin                # set by a reader before a look-up: where a rotated answer begins
-                                 # (_rotate.pxd); 0: as it lies
+    # Set by a reader before a look-up: where a rotated answer begins (_rotate.pxd); 0: as it lies.
+    uint32_t spin
 
 # Where the parts of one answer stand: in a ring record, or in a reader's private copy.
 ctypedef struct answer_view:

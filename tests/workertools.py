@@ -10,8 +10,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ import multiprocess
 
 import fastdns
 from fastdns import _segments
-from fastdns._testing.worker import CoordinatorEnd
+from fastdns._testing.worker import CoordinatorEnd, LogEnd
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
-from fastdns.control.model import Config, Limits, Upstream, plain_config
+from fastdns.control.model import Config, Limits, Listener, Upstream, Zone, plain_config
 from fastdns.handles import WorkerHandles
 from fastdns.worker import process
 
@@ -63,6 +63,12 @@ class Node:
 
     def count(self, name: str) -> int:
         return self.end.counters()[COUNTERS.index(name)]
+
+    def line(self) -> dict[str, Any]:
+        """The next line of the log."""
+        log = LogEnd(self.handles.log)
+        taken: dict[str, Any] = until(log.take)
+        return taken
 
     def question(self) -> dict[str, Any]:
         taken: dict[str, Any] = until(self.end.take)
@@ -170,3 +176,48 @@ def wire(name: str) -> bytes:
     octets = dns.name.from_text(name).to_wire()
     assert octets is not None
     return octets
+
+
+def listener_of(config: Config) -> Listener:
+    (listener,) = config.listeners
+    assert listener is not None
+    return listener
+
+
+def with_zones(*zones: Zone | None, **of_listener: bool) -> Callable[[Config], Config]:
+    def configure(config: Config) -> Config:
+        listener = replace(listener_of(config), **of_listener)  # type: ignore[arg-type]
+        return replace(config, zones=zones, listeners=(listener,), series=((0, None, 0),))
+
+    return configure
+
+
+@contextmanager
+def serving(
+    configure: Callable[[Config], Config], listen: str = "127.0.0.1", **sizes: int
+) -> Iterator[tuple[Node, socket.socket]]:
+    """A worker and a UDP client of it."""
+    nodes = make_node(listen, configure=configure, **sizes)
+    node = next(nodes)
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    try:
+        with closing(socket.socket(family, socket.SOCK_DGRAM)) as client:
+            client.settimeout(PATIENCE_S)
+            client.connect(node.address)
+            yield node, client
+    finally:
+        nodes.close()  # type: ignore[attr-defined]
+
+
+def ask_tcp(node: Node, message: dns.message.Message) -> dns.message.Message:
+    with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
+        octets = message.to_wire()
+        sock.sendall(struct.pack("!H", len(octets)) + octets)
+        stream = sock.makefile("rb")
+        (length,) = struct.unpack("!H", stream.read(2))
+        return dns.message.from_wire(stream.read(length))
+
+
+def ask_udp(client: socket.socket, message: dns.message.Message) -> dns.message.Message:
+    client.send(message.to_wire())
+    return receive(client)

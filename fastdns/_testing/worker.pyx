@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 from fastdns._cache cimport OPEN_OK, cache_open, cache_t
 from fastdns._name cimport key_extra, name_fold_hash
 from fastdns._ring cimport ring_commit, ring_empty, ring_next, ring_open, ring_release, ring_reserve, ring_t
-from fastdns._segments cimport boottime_ms, config_check, map_segment, region_check
+from fastdns._segments cimport boottime_ms, config_check, log_check, map_segment, region_check
 from fastdns._shm cimport (
     FD_ENTRY_POSITIVE,
     FD_ENTRY_QNAME_OFF,
@@ -15,6 +15,7 @@ from fastdns._shm cimport (
     FD_Q_CLIENT,
     FD_RECORD_ANSWER,
     FD_RECORD_FAILURE,
+    FD_RECORD_LOG_QUERY,
     fd_answer_t,
     fd_at,
     fd_entry_records_off,
@@ -24,6 +25,8 @@ from fastdns._shm cimport (
     fd_in_hand_t,
     fd_load32,
     fd_load64,
+    fd_log_query_t,
+    fd_log_t,
     fd_config_t,
     fd_post_t,
     fd_question_client_off,
@@ -261,3 +264,35 @@ cdef class CoordinatorEnd:
     def counters(self):
         """The worker's counters, in the order of _counters.h."""
         return [fd_load64(&self.region.counters[i]) for i in range(FD_COUNTERS)]
+
+
+cdef class LogEnd:
+    """Takes the records of the log ring behind descriptor ``fd``, as control does."""
+
+    cdef ring_t ring
+
+    def __init__(self, int fd):
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        cdef fd_log_t *log = log_check(base, size)
+        if log == NULL:
+            raise RuntimeError("not a log ring")
+        ring_open(&self.ring, &log.ring, <uint8_t *>base + sizeof(fd_log_t), log.octets)
+
+    def take(self):
+        """The next line of `log`, a dict, or None."""
+        cdef fd_log_query_t *line = <fd_log_query_t *>ring_next(&self.ring)
+        if line == NULL:
+            return None
+        assert line.record.kind == FD_RECORD_LOG_QUERY
+        taken = {
+            "time_ms": line.time_ms, "duration_us": line.duration_us, "zone": line.zone, "id": line.id,
+            "peer": bytes((<uint8_t *>&line.peer)[:sizeof(line.peer)]), "local": bytes(line.local.address[:16]),
+            "query_flags": line.query_flags, "reply_flags": line.reply_flags, "rcode": line.rcode,
+            "qtype": line.qtype, "qclass": line.qclass, "request_size": line.request_size,
+            "reply_size": line.reply_size, "udp_size": line.udp_size, "listener": line.listener,
+            "tcp": line.tcp, "edns": line.edns,
+            "qname": bytes((<uint8_t *>line + sizeof(fd_log_query_t))[:line.qname_len]),
+        }
+        ring_release(&self.ring)
+        return taken

@@ -100,7 +100,7 @@ def _be_child(function: Callable[..., object], arguments: tuple[object, ...], de
         except Exception as error:  # said here with its lines, there in one
             traceback.print_exc()
             data = pickle.dumps(ApartError(f"{function.__name__}: {error!r}"))
-        with open(descriptor, "wb") as pipe:
+        with open(descriptor, "wb") as pipe:  # noqa: PTH123 - a descriptor, not a path
             pipe.write(data)
         code = 0
     finally:

@@ -19,7 +19,7 @@ from fastdns.control.link import KeeperLink
 from fastdns.control.load import Loaded, load_corefile_text
 from fastdns.control.model import Options
 from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
-from fastdns.errors import UsageError
+from fastdns.errors import FastDNSError, UsageError
 from fastdns.protocol import State
 
 _LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp
 
 from fastdns._name cimport get_u16, get_u32
-from fastdns._proto cimport CLASS_IN, HEADER_LEN, POINTER_BITS, RR_FIXED_LEN, TYPE_A, TYPE_AAAA, TYPE_MX
+from fastdns._proto cimport CLASS_IN, HEADER_LEN, POINTER_BITS, TYPE_A, TYPE_AAAA, TYPE_MX
 from fastdns._response cimport rdata_prefix, rdata_shape, rdata_shape_t
 from fastdns._shm cimport fd_entry_records_off, fd_entry_t, fd_entry_ttl_off
 

@@ -94,7 +94,7 @@ def append(out: bytearray, name: dns.name.Name, table: Any) -> None:
     name.to_wire(Sink(), table)
 
 
-def append_rdata(out: bytearray, rdata: dns.rdata.Rdata, table: Any) -> None:
+def append_rdata(out: bytearray, rdata: Any, table: Any) -> None:
     if rdata.rdtype == dns.rdatatype.MX:
         out += struct.pack("!H", rdata.preference)
         append(out, rdata.exchange, table)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 
 import dns.flags
@@ -18,48 +17,21 @@ import pytest
 from fastdns._testing.worker import fill_cache, zone_fingerprint
 from fastdns.control.addresses import Endpoint
 from fastdns.control.model import Config, Listener, Zone
-from tests.workertools import PATIENCE_S, Node, a_records, make_node, query, receive, until, wire
+from tests.workertools import (
+    PATIENCE_S,
+    a_records,
+    ask_tcp,
+    ask_udp,
+    listener_of,
+    query,
+    receive,
+    serving,
+    until,
+    wire,
+    with_zones,
+)
 
 RD, ALONE, CLIENT = 1, 2, 4  # fd_question_t.flags
-
-
-def listener_of(config: Config) -> Listener:
-    (listener,) = config.listeners
-    assert listener is not None
-    return listener
-
-
-def with_zones(*zones: Zone | None, **of_listener: bool) -> Callable[[Config], Config]:
-    def configure(config: Config) -> Config:
-        listener = replace(listener_of(config), **of_listener)  # type: ignore[arg-type]
-        return replace(config, zones=zones, listeners=(listener,), series=((0, None, 0),))
-
-    return configure
-
-
-@contextmanager
-def serving(
-    configure: Callable[[Config], Config], listen: str = "127.0.0.1"
-) -> Iterator[tuple[Node, socket.socket]]:
-    nodes = make_node(listen, configure=configure)
-    node = next(nodes)
-    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    try:
-        with closing(socket.socket(family, socket.SOCK_DGRAM)) as client:
-            client.settimeout(PATIENCE_S)
-            client.connect(node.address)
-            yield node, client
-    finally:
-        nodes.close()  # type: ignore[attr-defined]
-
-
-def ask_tcp(node: Node, message: dns.message.Message) -> dns.message.Message:
-    with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
-        octets = message.to_wire()
-        sock.sendall(struct.pack("!H", len(octets)) + octets)
-        stream = sock.makefile("rb")
-        (length,) = struct.unpack("!H", stream.read(2))
-        return dns.message.from_wire(stream.read(length))
 
 
 def test_what_no_zone_takes_is_refused_at_once() -> None:
@@ -78,11 +50,6 @@ def test_what_no_zone_takes_is_refused_at_once() -> None:
         assert dropped["responses"][0][dns.rcode.REFUSED] == 6
         client.send(query("www.corp.test.").to_wire())
         assert node.question()["qname"] == wire("www.corp.test.")
-
-
-def ask_udp(client: socket.socket, message: dns.message.Message) -> dns.message.Message:
-    client.send(message.to_wire())
-    return receive(client)
 
 
 @pytest.mark.parametrize("any_class", [True, False])
