@@ -110,7 +110,8 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What node-cache has no words for. The block `fastdns { ... }` stands beside the server blocks; a zone
-    of that name is written `fastdns.`.
+    of that name is written `fastdns.`. node-cache refuses a file with this block: take it out before you go
+    back to it.
     """
 
     workers: Annotated[
