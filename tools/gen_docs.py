@@ -130,7 +130,8 @@ def argument(row: Declaration, indent: str = "") -> str:
     """The row of a word."""
     how = row.how
     assert isinstance(how, Arg | Rest)
-    return line(f"{indent}{how.word}", values(how.kind), default(row), how.help)
+    later = " (*later*: another than the default)" if isinstance(how, Arg) and how.later else ""
+    return line(f"{indent}{how.word}", values(how.kind), default(row), how.help + later)
 
 
 def values(kind: Kind | Several | None) -> str:

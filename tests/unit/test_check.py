@@ -144,6 +144,12 @@ def test_options_not_acted_on_are_listed() -> None:
     ]
 
 
+def test_words_not_acted_on_are_listed() -> None:
+    assert notes("loadbalance") == []
+    assert notes("loadbalance weighted /w") == ["f:2: plugin loadbalance: weighted"]
+    assert notes("timeouts {", "maxtcpqueries 5", "}") == ["f:2: plugin timeouts: maxtcpqueries 5"]
+
+
 def test_settings_not_acted_on_are_listed() -> None:
     corefile = parse_corefile("fastdns {\ncluster_zones a b\n}\n", "f", {})
     assert [str(note.text) for note in explain.not_acted_on(corefile)] == ["fastdns: cluster_zones a. b."]

@@ -58,6 +58,7 @@ class Arg:
     kind: Kind
     help: str
     when: str = ""  #: a word that this expression doesn't match whole belongs to the next argument
+    later: bool = False  #: accepted, and not yet acted on where it isn't the default
 
 
 @dataclass(frozen=True, slots=True)

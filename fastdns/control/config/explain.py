@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from fastdns.control.config import model, sentences
-from fastdns.control.config.declare import Option, Several, declarations, show
+from fastdns.control.config.declare import Option, Rest, Several, declarations, show
 from fastdns.control.config.model import Corefile, Position, ServerBlock
 from fastdns.control.config.registry import PLUGINS
 from fastdns.control.config.steps import is_refused
@@ -86,8 +86,12 @@ def plugins_of(block: ServerBlock, name: str) -> tuple[Any, ...]:
 def _later(plugin: Any) -> Iterator[str]:
     for row in declarations(type(plugin)):
         value = getattr(plugin, row.field)
-        if isinstance(row.how, Option) and row.how.later and value != row.default:
+        if value == row.default or isinstance(row.how, Rest) or not row.how.later:
+            continue
+        if isinstance(row.how, Option):
             yield f"{row.how.name} {option_text(row.how, value)}".strip()
+        else:
+            yield row.how.kind.show(value)
     if isinstance(plugin, model.Forward):
         for to in plugin.to:
             if to.scheme != "dns":

@@ -158,13 +158,16 @@ class Hosts(Plugin):
 class Loadbalance(Plugin):
     """Changes the order of addresses from reply to reply."""
 
-    policy: Annotated[str, Arg("POLICY", k.Choice(("round_robin", "weighted")), "how")] = "round_robin"
+    policy: Annotated[str, Arg("POLICY", k.Choice(("round_robin", "weighted")), "how", later=True)] = (
+        "round_robin"
+    )
     file: Annotated[Path | None, Arg("FILE", k.File(), "weights, for weighted")] = None
     reload_s: Annotated[
         float, Option("reload", k.Duration(), "how often the file is looked at; 0: never")
     ] = 30.0
     prefer: Annotated[
-        tuple[str, ...], Option("prefer", Several(k.Network()), "addresses in these networks first")
+        tuple[str, ...],
+        Option("prefer", Several(k.Network()), "addresses in these networks first", later=True),
     ] = ()
 
 
@@ -306,7 +309,10 @@ class Timeouts(Plugin):
         10.0
     )
     maxtcpqueries: Annotated[
-        int, Option("maxtcpqueries", k.Int(-1), "queries on a connection; -1: no limit", since="1.14.7")
+        int,
+        Option(
+            "maxtcpqueries", k.Int(-1), "queries on a connection; -1: no limit", later=True, since="1.14.7"
+        ),
     ] = -1
 
 
