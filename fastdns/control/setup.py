@@ -36,7 +36,9 @@ def set_up(link: KeeperLink, options: Options, loaded: Loaded) -> None:
 def plan_for(options: Options, config: Config, memory: int = 0) -> Plan:
     """The sizes of everything. Raises UsageError, MemoryLimitError. memory: octets, the file's word; 0: none."""
     budget = memory or options.memory
-    return make_plan(budget, config.worker_count, len(endpoints(config)), memory_limit(), len(config.series))
+    log_queries = any(zone is not None and zone.log for zone in config.zones)
+    listeners = len(endpoints(config))
+    return make_plan(budget, config.worker_count, listeners, memory_limit(), len(config.series), log_queries)
 
 
 def endpoints(config: Config) -> dict[int, Endpoint]:

@@ -122,3 +122,13 @@ def test_a_plan_never_exceeds_the_limit(limit: int, workers: int, listeners: int
         return
     assert plan.total <= limit
     assert RCVBUF_MIN <= plan.rcvbuf <= RCVBUF_MAX
+
+
+def test_logged_queries_have_larger_rings() -> None:
+    """Control may be busy with a scrape for some 50 ms; the rest is shared out as before."""
+    plain, logging = (make_plan(16 * MIB, 2, 2, None, log_queries=one) for one in (False, True))
+    assert (plain.geometry.log, logging.geometry.log) == (32 * 1024, 128 * 1024)
+    assert plain.memory == logging.memory
+    small = make_plan(MEMORY_MIN, 2, 2, None, log_queries=True).geometry
+    assert small.log >= make_plan(MEMORY_MIN, 2, 2, None).geometry.log
+    assert (small.workers + 1) * small.log + small.workers * small.tcp <= MEMORY_MIN // 8
