@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,16 +17,18 @@ from fastdns import _stats
 from fastdns._stats import COUNTERS
 from fastdns._testing.observe import Log, Post, Region
 from fastdns.control.addresses import Endpoint
+from fastdns.control.config.model import Hosts
+from fastdns.control.model import HostRecord, HostsStep
 from fastdns.control.observe import metrics
 from fastdns.control.observe.exposition import render
 from fastdns.control.observe.figures import Facts
 from fastdns.control.observe.metrics import COREDNS, METRICS, Collector
-from fastdns.control.observe.names import Names, name_all, server_label
+from fastdns.control.observe.names import Names, hosts_facts, name_all, server_label
 from fastdns.control.observe.processes import receive_queues, usage
 from fastdns.control.segments import Segments
 from fastdns.errors import SegmentError
 from tests import dashboards
-from tests.observetools import LOCAL, make_segments, rke2, rke2_config, take
+from tests.observetools import LOCAL, WHERE, make_segments, rke2, rke2_config, take
 
 SERVER = f"dns://{LOCAL}:53"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -198,6 +202,29 @@ def test_the_version_is_told_after_the_first_reload(segments: Segments) -> None:
     samples = scrape(segments, facts=facts)
     assert value(samples, "coredns_reload_version_info", **labels) == 1
     assert [name for name, _ in samples if name == "coredns_build_info"]
+
+
+def test_hosts_files(segments: Segments, tmp_path: Path) -> None:
+    """Entries in both directions, as CoreDNS counts them; the file's own time."""
+    file = tmp_path / "hosts"
+    file.write_text("")
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    whole, config = rke2(), rke2_config()
+    first, second = whole.blocks
+    corefile = replace(whole, blocks=(replace(first, hosts=Hosts(where=WHERE, file=file)), second))
+    records = {
+        "a.corp.": HostRecord(inet4=(b"\x0a\0\0\1", b"\x0a\0\0\2"), inet6=(bytes(16),)),
+        "1.0.0.10.in-addr.arpa.": HostRecord(pointers=("a.corp.",)),
+    }
+    block = config.blocks[0]
+    assert block is not None
+    config = replace(config, blocks=(replace(block, steps=(HostsStep(records),)), config.blocks[1]))
+    samples = scrape(segments, facts=Facts(hosts=hosts_facts(config, corefile)))
+    assert value(samples, "coredns_hosts_entries", hostsfile=str(file)) == 4
+    assert value(samples, "coredns_hosts_reload_timestamp_seconds") == 1_700_000_000
+    file.unlink()
+    assert hosts_facts(config, corefile) == {str(file): (4, 0.0)}
+    assert hosts_facts(config, whole) == {}
 
 
 def test_the_ledger_outlives_its_writer(segments: Segments) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastdns import log as own_log
 from fastdns.control.observe._lines import CLASSES, STEPS, LogReader, Out, Rule, Texts
-from fastdns.control.observe.names import Names, owners
+from fastdns.control.observe.names import Names, block_of_zone
 from fastdns.control.observe.readers import RCODES
 
 if TYPE_CHECKING:
     from fastdns._stats import Ledger
-    from fastdns.control.config.model import Consolidate, Corefile, Errors, Log, ServerBlock
+    from fastdns.control.config.model import Consolidate, Corefile, Errors, Log
     from fastdns.control.model import Config
     from fastdns.control.observe._lines import ErrorRecord
 
@@ -245,7 +245,7 @@ class LogPump:
         """From now on this configuration's lines. What is being consolidated is written at once."""
         self.flush()
         self._names = names
-        blocks = _block_of_zone(config, corefile)
+        blocks = block_of_zone(config, corefile)
         rules = {id(block): [make_rule(one) for one in block.log] for block in blocks.values()}
         errors = {
             id(block): BlockErrors.of(block.errors) for block in blocks.values() if block.errors is not None
@@ -317,16 +317,3 @@ class LogPump:
 
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _block_of_zone(config: "Config", corefile: "Corefile | None") -> "dict[int, ServerBlock]":
-    """The server block of each zone's number."""
-    known = owners(corefile)
-    found: dict[int, ServerBlock] = {}
-    for listener in config.listeners:
-        for number, zone in enumerate(config.zones):
-            if listener is not None and zone is not None and zone.group == listener.group:
-                block = known.get((listener.endpoint, zone.name))
-                if block is not None:
-                    found[number] = block
-    return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastdns.control.addresses import Endpoint
+from fastdns.control.model import HostsStep
 
 if TYPE_CHECKING:  # control reads its configuration in another process: no parser is loaded here
     from fastdns.control.config.model import Corefile, ServerBlock
@@ -153,3 +154,38 @@ def _plugins(
         for plugin in _HANDLERS
         if getattr(block, plugin) not in (None, ())
     )
+
+
+def block_of_zone(config: "Config", corefile: "Corefile | None") -> "dict[int, ServerBlock]":
+    """The server block of each zone's number."""
+    known = owners(corefile)
+    found: dict[int, ServerBlock] = {}
+    for listener in config.listeners:
+        for number, zone in enumerate(config.zones):
+            if listener is not None and zone is not None and zone.group == listener.group:
+                block = known.get((listener.endpoint, zone.name))
+                if block is not None:
+                    found[number] = block
+    return found
+
+
+def hosts_facts(config: "Config", corefile: "Corefile | None") -> dict[str, tuple[int, float]]:
+    """Of each hosts file: entries, those in the Corefile and reverse ones included; when it was changed, s."""
+    found: dict[str, tuple[int, float]] = {}
+    for number, owner in block_of_zone(config, corefile).items():
+        zone = config.zones[number]
+        block = None if zone is None else config.blocks[zone.block]
+        if owner.hosts is None or block is None:
+            continue
+        path = str(owner.hosts.file)
+        try:
+            changed_s = owner.hosts.file.stat().st_mtime
+        except OSError:
+            changed_s = 0.0
+        entries = sum(_entries(step) for step in block.steps if isinstance(step, HostsStep))
+        found[path] = (entries, changed_s)
+    return found
+
+
+def _entries(step: HostsStep) -> int:
+    return sum(len(one.inet4) + len(one.inet6) + len(one.pointers) for one in step.names.values())

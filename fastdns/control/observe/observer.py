@@ -16,7 +16,7 @@ from fastdns.control.observe.figures import Facts, Figures
 from fastdns.control.observe.health import Watch
 from fastdns.control.observe.http import Listener, Request, Response
 from fastdns.control.observe.listen import Address, Wanted, bind, wanted
-from fastdns.control.observe.names import Names, name_all
+from fastdns.control.observe.names import Names, hosts_facts, name_all
 from fastdns.control.segments import Segments
 from fastdns.errors import FastDNSError, ListenError
 
@@ -84,6 +84,7 @@ class Observer:
         self.facts.number = config.number
         self.facts.digest = "" if corefile is None else corefile.digest
         blocks: tuple[ServerBlock, ...] = () if corefile is None else corefile.blocks
+        self.facts.hosts = hosts_facts(config, corefile)
         self.facts.counted = any(block.prometheus is not None for block in blocks)
         self.lameduck_s = max(
             (one.health.lameduck_s for one in blocks if one.health is not None), default=0.0
