@@ -23,8 +23,8 @@ from fastdns.control.config.model import (
     Settings,
 )
 from fastdns.control.model import Block, Config, Listener, Upstream, Zone
-from fastdns.control.observe.figures import Facts, Figures
-from fastdns.control.observe.names import Names
+from fastdns.control.observe.figures import Figures
+from fastdns.control.observe.names import Facts, Names
 from fastdns.control.segments import Segments
 
 WHERE = Position("/etc/Corefile", 1)

@@ -29,8 +29,13 @@ class ApartError(FastDNSError):
 class Apart:
     """A function at work in a process of its own; its outcome comes over a pipe."""
 
-    def __init__(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        """Raises ApartError when there is no process to be had."""
+    def __init__(
+        self,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
+        keep: frozenset[int] = frozenset(),
+    ) -> None:
+        """keep: descriptors that stay open in it. Raises ApartError when there is no process to be had."""
         self.name = function.__name__.replace("_", " ").strip()
         near, far = os.pipe2(os.O_CLOEXEC)
         try:
@@ -40,7 +45,7 @@ class Apart:
             os.close(far)
             raise ApartError(f"{self.name}: {error.strerror}") from None
         if self._pid == 0:
-            _be_child(function, arguments, far)
+            _be_child(function, arguments, far, keep)
         os.close(far)
         os.set_blocking(near, False)
         self.descriptor = near  #: readable when there is something of the outcome, or its end
@@ -86,13 +91,15 @@ def run_apart(function: Callable[..., Result], *arguments: object, timeout_s: fl
         work.end()
 
 
-def _be_child(function: Callable[..., object], arguments: tuple[object, ...], descriptor: int) -> NoReturn:
+def _be_child(
+    function: Callable[..., object], arguments: tuple[object, ...], descriptor: int, keep: frozenset[int]
+) -> NoReturn:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         reset_signals()
         set_parent_death_signal(signal.SIGKILL)
-        close_others({descriptor})
+        close_others({descriptor, *keep})
         try:
             data = pickle.dumps((function(*arguments),))
         except FastDNSError as error:

@@ -21,9 +21,8 @@ from fastdns.control.config.model import Hosts
 from fastdns.control.model import HostRecord, HostsStep
 from fastdns.control.observe import metrics
 from fastdns.control.observe.exposition import render
-from fastdns.control.observe.figures import Facts
 from fastdns.control.observe.metrics import COREDNS, METRICS, Collector
-from fastdns.control.observe.names import Names, hosts_facts, name_all, server_label
+from fastdns.control.observe.names import Facts, Names, hosts_facts, name_all, server_label
 from fastdns.control.observe.processes import receive_queues, usage
 from fastdns.control.segments import Segments
 from fastdns.errors import SegmentError

@@ -3,9 +3,12 @@
 
 import asyncio
 import os
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,7 @@ from fastdns._testing.observe import Log as Ring
 from fastdns._testing.observe import Region
 from fastdns.control.config.model import Corefile, Health, Prometheus, Ready
 from fastdns.control.observe import observer as module
+from fastdns.control.observe import scrape
 from fastdns.control.observe.health import Watch
 from fastdns.control.observe.listen import check, wanted
 from fastdns.control.observe.observer import Observer
@@ -37,6 +41,10 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def corefile(**plugins: object) -> Corefile:
@@ -104,6 +112,35 @@ def test_everything_at_its_address(segments: Segments) -> None:
             await get(first, "/health")
 
     asyncio.run(run())
+
+
+def test_scrapes_leave_nothing_behind(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many at once: each is answered, no process and no descriptor remains; one that hangs is given up."""
+    port = free_port()
+
+    async def run() -> None:
+        observer = Observer()
+        await observer.start(corefile(prometheus=prometheus(port)), rke2_config(), segments)
+        try:
+            await get(port, "/metrics")
+            before = descriptors()
+            found = await asyncio.gather(*(get(port, "/metrics") for _ in range(5)))
+            assert [status for status, _ in found] == [200] * 5
+            monkeypatch.setattr(scrape, "_LIMIT_S", 0.1)
+            monkeypatch.setattr(scrape, "expose", lambda *_: time.sleep(60))
+            assert (await get(port, "/metrics"))[0] == 500
+            monkeypatch.setattr(scrape, "expose", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            assert (await get(port, "/metrics"))[0] == 500
+            assert descriptors() == before
+            assert observer.ledger is not None
+            assert observer.ledger.read()["scrapes"] == 6
+            assert observer.ledger.read()["scrapes_failed"] == 2
+        finally:
+            await observer.stop()
+
+    asyncio.run(run())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_listeners_stay_over_a_reload(segments: Segments) -> None:

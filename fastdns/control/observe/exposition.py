@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """prometheus_client's data model and text formats, without its servers and its push client.
 
-Its package imports http.server, ssl, urllib and wsgiref for those: 4.3 MiB of control's own memory, and more
-where asyncio was loaded without ssl. Nothing of fastdns uses them, so while it is imported empty modules
-stand in for them, and 1.2 MiB remain.
-A version that needs more of them at import is imported whole.
+Its package imports http.server, ssl, urllib and wsgiref for those: 4.3 MiB, and 32 ms of CPU in every scrape
+(which is a process of its own). Nothing of fastdns uses them, so while it is imported empty modules stand in
+for them, and 1.2 MiB and 12 ms remain. A version that needs more of them at import is imported whole.
 """
 
 import sys

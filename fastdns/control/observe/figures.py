@@ -2,26 +2,16 @@
 """Everything that a scrape shows, read once: shared memory, /proc, and what control itself knows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastdns import _stats
-from fastdns.control.observe.names import BlockName, Names, SeriesName
+from fastdns.control.observe.names import BlockName, Facts, Names, SeriesName
 from fastdns.control.observe.processes import Queue, Usage, receive_queues, usage
 from fastdns.control.segments import Segments
 
 if TYPE_CHECKING:
     from fastdns._stats import BlockSeries, Board, Ledger, LogState, Post, Region, Series, UpstreamSeries
-
-
-@dataclass(slots=True)
-class Facts:
-    """What no segment says: control's own knowledge of the configuration."""
-
-    digest: str = ""  #: SHA-512 of the Corefile's tokens
-    number: int = 0  #: of the configuration
-    counted: bool = False  #: some block has `prometheus`
-    hosts: dict[str, tuple[int, float]] = field(default_factory=dict)  #: file: entries, time of change (s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ large as 8 KiB, and nobody holds a connection for longer than some seconds witho
 
 import gzip
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -47,7 +47,7 @@ class Response:
     content_type: str = TEXT
 
 
-Handler = Callable[[Request], Response]
+Handler = Callable[[Request], Response | Awaitable[Response]]
 Routes = Mapping[str, Handler]  #: by path; anything else is 404
 
 NOT_FOUND = Response(404, b"404 page not found\n")
@@ -165,7 +165,7 @@ class Listener:
                 async with asyncio.timeout(READ_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                 request, stays = parse_head(head)
-                response = self._answer(request)
+                response = await self._answer(request)
             except asyncio.LimitOverrunError:
                 response, stays = _refusal(431), False
             except BadRequest as bad:
@@ -174,12 +174,13 @@ class Listener:
             async with asyncio.timeout(WRITE_S):
                 await writer.drain()
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response:
         handler = self.routes.get(request.path)
         if handler is None:
             return NOT_FOUND
         try:
-            return handler(request)
+            found = handler(request)
+            return found if isinstance(found, Response) else await found
         except Exception as error:
             log.error(f"http: {request.path}: {error!r}")
             return _refusal(500)

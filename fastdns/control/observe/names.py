@@ -71,6 +71,16 @@ class Names:
         )
 
 
+@dataclass(slots=True)
+class Facts:
+    """What no segment says: control's own knowledge of the configuration."""
+
+    digest: str = ""  #: SHA-512 of the Corefile's tokens
+    number: int = 0  #: of the configuration
+    counted: bool = False  #: some block has `prometheus`
+    hosts: dict[str, tuple[int, float]] = field(default_factory=dict)  #: file: entries, time of change (s)
+
+
 def server_label(endpoint: Endpoint, bound: bool = True) -> str:
     """A listener as CoreDNS writes it: ``dns://169.254.20.10:53``; ``dns://:53`` without `bind`."""
     if not bound:
@@ -170,7 +180,7 @@ def block_of_zone(config: "Config", corefile: "Corefile | None") -> "dict[int, S
 
 
 def hosts_facts(config: "Config", corefile: "Corefile | None") -> dict[str, tuple[int, float]]:
-    """Of each hosts file: entries, those in the Corefile and reverse ones included; when it was changed, s."""
+    """Of each hosts file: entries, those in the Corefile and reverse ones included; its time of change, s."""
     found: dict[str, tuple[int, float]] = {}
     for number, owner in block_of_zone(config, corefile).items():
         zone = config.zones[number]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from fastdns import _stats, log
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.observe import http
-from fastdns.control.observe.figures import Facts, Figures
 from fastdns.control.observe.health import Watch
 from fastdns.control.observe.http import Listener, Request, Response
 from fastdns.control.observe.listen import Address, Wanted, bind, wanted
-from fastdns.control.observe.names import Names, hosts_facts, name_all
+from fastdns.control.observe.names import Facts, Names, hosts_facts, name_all
+from fastdns.control.observe.scrape import Scraper
 from fastdns.control.segments import Segments
 from fastdns.errors import FastDNSError, ListenError
 
@@ -49,6 +49,7 @@ class Observer:
         self._plan: dict[Address, Wanted] = {}
         self._probed: tuple[Address, ...] = ()  # what /health is asked on
         self._segments: Segments | None = None
+        self._scraper: Scraper | None = None
         self._names = Names()
         self._watch = Watch()
         self._ready_once = False
@@ -67,6 +68,7 @@ class Observer:
     ) -> None:
         """Listen, and begin to write lines. Raises SegmentError, and ListenError as ``apply`` does."""
         self._segments = segments
+        self._scraper = Scraper(segments)
         self.ledger = _stats.Ledger(segments.ledger)
         await self.apply(corefile, config, strict)
         self._tasks = [asyncio.create_task(self._probe()), asyncio.create_task(self._log())]
@@ -143,7 +145,11 @@ class Observer:
         return opened
 
     def _route(self, plan: dict[Address, Wanted], opened: dict[Address, Listener]) -> None:
-        handlers = {"/metrics": self._metrics, "/health": self._health, "/ready": self._ready}
+        handlers: dict[str, http.Handler] = {
+            "/metrics": self._metrics,
+            "/health": self._health,
+            "/ready": self._ready,
+        }
         for address, listener in opened.items():
             listener.routes = {path: handlers[path] for path in plan[address].paths}
         self._probed = tuple(address for address in opened if "/health" in plan[address].paths)
@@ -179,17 +185,14 @@ class Observer:
 
     # ---- what is answered ----
 
-    def _metrics(self, request: Request) -> Response:
-        assert self._segments is not None
+    async def _metrics(self, request: Request) -> Response:
+        assert self._scraper is not None
         assert self.ledger is not None
-        # Loaded with the first scrape: whoever scrapes nothing doesn't pay for it.
-        from fastdns.control.observe.exposition import render
-        from fastdns.control.observe.metrics import Collector
-
         try:
-            figures = Figures.take(self._segments, self._names, self.facts, self.ledger)
-            body, content_type = render(Collector(figures), request.headers.get("accept", ""))
-        except Exception:
+            body, content_type = await self._scraper.scrape(
+                self._names, self.facts, request.headers.get("accept", "")
+            )
+        except FastDNSError:
             self.ledger.add("scrapes_failed")
             raise
         self.ledger.add("scrapes")
