@@ -21,6 +21,9 @@ from tests.peers.run import versions
 RATIO_MAX = {"hits": 1.12, "misses": 3.0}
 """Highest multiple of the floor for fastdns, by bench; the coming forwarding engine's is 2.6 for misses."""
 
+PLUGINS_RATIO_MAX = 1.18
+"""The same for hits with the plugins that RKE2 has on: errors, cache, reload, loop, prometheus."""
+
 LONE_WAIT_MAX_US = 150.0
 """Highest median wait for a lone miss above upstream's own."""
 
@@ -107,6 +110,10 @@ def verdicts(benches: dict[str, Any]) -> list[dict[str, Any]]:
         if fastdns := benches.get(bench, {}).get("fastdns"):
             found.append(_verdict(f"{bench}: x floor", fastdns["ratio"]["median"], limit))
             found.append(_verdict(f"{bench}: queries lost", fastdns["lost"], 0))
+    if plugins := benches.get("hits", {}).get("fastdns-plugins"):
+        what = "hits with RKE2's plugins: x floor"
+        found.append(_verdict(what, plugins["ratio"]["median"], PLUGINS_RATIO_MAX))
+        found.append(_verdict("hits with RKE2's plugins: queries lost", plugins["lost"], 0))
     lone = benches.get("lone", {})
     if fastdns := lone.get("fastdns"):
         above = fastdns["p50_us"]["median"] - lone["upstream"]["p50_us"]["median"]

@@ -67,7 +67,7 @@ def _chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> t
     if arguments.servers is not None:
         names = [name for name in arguments.servers.split(",") if name and name != "floor"]
     else:
-        names = ["fastdns"] if arguments.quick else servers.default_servers()
+        names = servers.OWN if arguments.quick else servers.default_servers()
     benches = arguments.benches.split(",")
     for name in names:
         if name not in servers.STARTERS:

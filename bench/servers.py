@@ -56,8 +56,44 @@ def fastdns(server: Upstream, cpus: Iterable[int], workers: int = 1) -> Iterator
         yield peer
 
 
+# The plugins of the Corefile that RKE2's chart renders; `health` and the addresses apart.
+_COREFILE = """
+.:{port} {{
+    errors
+    cache 30
+    reload
+    loop
+    bind {address}
+    forward . {upstream}
+    prometheus {address}:{metrics}
+}}
+fastdns {{
+    workers 1
+}}
+"""
+
+
+@contextlib.contextmanager
+def fastdns_plugins(server: Upstream, cpus: Iterable[int]) -> Iterator[peers.Peer]:
+    """fastdns with the plugins that RKE2 has on."""
+
+    def configure(scratch: Path, port: int) -> list[str]:
+        corefile = scratch / "Corefile"
+        text = _COREFILE.format(
+            address=peers.LOOPBACK, port=port, metrics=peers.free_port(), upstream=f"{server[0]}:{server[1]}"
+        )
+        corefile.write_text(text, encoding="utf-8")
+        return [
+            "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "fastdns", "serve", "--conf", str(corefile),
+        ]  # fmt: skip
+
+    with peers.start("fastdns-plugins", configure, cpus=cpus) as peer:
+        yield peer
+
+
 STARTERS: dict[str, Starter] = {
     "fastdns": fastdns,
+    "fastdns-plugins": fastdns_plugins,
     "unbound": lambda server, cpus: peers.unbound(server, cpus=cpus),
     "dnsdist": lambda server, cpus: peers.dnsdist(server, cpus=cpus),
     "node-cache": lambda server, cpus: peers.node_cache(server, cpus=cpus),
@@ -65,11 +101,14 @@ STARTERS: dict[str, Starter] = {
 }
 """Every server that --servers may name, besides floor, which is always measured."""
 
+OWN = ["fastdns", "fastdns-plugins"]
+"""Those that are fastdns."""
+
 
 def missing(name: str) -> str | None:
     """Why `name` can't be measured here, or None."""
     try:
-        if name == "fastdns":
+        if name in OWN:
             if not (ROOT / "fastdns" / "__main__.py").exists():
                 return "fastdns isn't built: pip install -e ."
         else:
