@@ -17,6 +17,7 @@ COUNTS: Final = {
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
     "hypothesis_examples": (100, 5_000),  # of each property
     "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks
+    "node_cycles": (3, 1_000),  # of start and SIGKILL on a node, which leave one set of rules
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
     "restarts_on_port": (4, 40),  # stop, and start at once on the same port
     "soak_seconds": (16, 300),

@@ -105,6 +105,7 @@ class NodeNetwork:
         try:
             await self._set_up()
             self._complete = True
+            self._report_all()
         except FastDNSError as error:
             self._count(error)
             await self._withdraw()
@@ -303,6 +304,15 @@ class NodeNetwork:
             self._say(text)
         self.state.fallback = standing.fallback
         self.state.rules = {Mode.AUTO: "nft", Mode.IPTABLES: "iptables", Mode.NONE: "none"}[standing.mode]
+
+    def _report_all(self) -> None:
+        fallbacks = [
+            f"{one.address} to {one.service}" for one in self.plan.fallbacks() if self.state.fallback
+        ]
+        log.info(
+            f"node: serving on {' '.join(self.state.serving) or 'what is there'}; rules: {self.state.rules};"
+            f" fallback: {', '.join(fallbacks) or 'none'}"
+        )
 
     def _count(self, error: FastDNSError) -> None:
         kind = error.kind if isinstance(error, NodeError) else ErrorType.INTERFACE_CHECK

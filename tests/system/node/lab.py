@@ -141,7 +141,8 @@ class NodeServer:
     def __init__(self, lab: Lab, **wanted: object) -> None:
         wanted = {"addresses": [*LINK_LOCAL.values(), *SERVICE.values()], "upstream": UPSTREAM[4], **wanted}
         self.lab = lab
-        self._log = tempfile.NamedTemporaryFile(prefix="fastdns-node-")  # noqa: SIM115 - closed by kill
+        self._directory = tempfile.TemporaryDirectory(prefix="fastdns-node-")
+        self._log = Path(self._directory.name) / "output"
         lab.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1", "net.ipv6.ip_nonlocal_bind=1")
         command = [
             "ip",
@@ -156,16 +157,17 @@ class NodeServer:
         ]
         command += [sys.executable, "-P", "-m", "tests.system.node.server", json.dumps(wanted)]
         self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        with self._log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
 
     def said(self) -> str:
-        return Path(self._log.name).read_text(encoding="utf-8")
+        return self._log.read_text(encoding="utf-8")
 
     def pid(self, title: str) -> int:
         """The process that calls itself so: `keeper`, `control`, `worker 0`."""
@@ -183,7 +185,8 @@ class NodeServer:
 
     def wait_until_serving(self, within_s: float = 10.0) -> float:
         """Until all addresses are on the node; the seconds since the start."""
-        while len(self.lab.addresses()) < 4:
+        # The addresses of one that was killed may still be there.
+        while "node: serving on" not in self.said() or len(self.lab.addresses()) < 4:
             assert time.monotonic() < self.began + within_s, f"{self.lab.addresses()}\n{self.said()}"
             assert self.process.poll() is None, self.said()
             time.sleep(0.02)
@@ -194,7 +197,12 @@ class NodeServer:
         for pid in process_tree(self.process.pid)[1:2]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
-        self._log.close()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and forget what it said."""
+        if self.process.poll() is None:
+            self.kill()
+        self._directory.cleanup()
 
     def terminate(self, within_s: float = 10.0) -> None:
         """The steps of the end, by control."""
@@ -210,8 +218,7 @@ def serving(lab: Lab, **wanted: object) -> Iterator[NodeServer]:
         server.wait_until_serving()
         yield server
     finally:
-        if server.process.poll() is None:
-            server.kill()
+        server.close()
 
 
 @contextlib.contextmanager

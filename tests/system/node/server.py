@@ -20,6 +20,7 @@ from fastdns.control.link import KeeperLink
 from fastdns.control.model import Options, Upstream
 from fastdns.control.node.model import Mode, NodePlan
 from fastdns.control.node.network import NodeNetwork, TearDown
+from fastdns.control.segments import Segments
 from fastdns.coordinator import process as coordinator
 from fastdns.keeper import process as keeper
 from fastdns.protocol import Address, Kind, Message
@@ -57,8 +58,8 @@ def control(channel: int) -> NoReturn:
         listen = tuple(parse_endpoint(f"[{one}]:53" if ":" in one else one) for one in plan.addresses)
         process.set_up(link, Options(listen, (Upstream(parse_endpoint(upstream)),), workers=2))
         segments = link.state()
-    regions = segments[3 : 3 + (len(segments) - 3) // 2]  # then the logs
-    asyncio.run(live(link, NodeNetwork(plan, Port(link), regions), read_board(segments[1])["addresses"]))
+    held = Segments.of(segments)
+    asyncio.run(live(link, NodeNetwork(plan, Port(link), held.regions), read_board(held.board)["addresses"]))
     os._exit(0)
 
 

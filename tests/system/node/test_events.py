@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a node while fastdns serves it, and at its end (node-network.md, 1 to 5)."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import pytest
+
+from tests.counts import count
+from tests.system.netns import skip_without_network_namespaces
+from tests.system.node.lab import (
+    DIRECT,
+    FASTDNS,
+    LINK_LOCAL,
+    NOBODY,
+    SERVICE,
+    Lab,
+    NodeServer,
+    kube_proxy,
+    lab,
+    serving,
+)
+
+pytestmark = skip_without_network_namespaces
+
+ADDRESSES = (*LINK_LOCAL.values(), *SERVICE.values())
+ALLOW = "NodeLocal DNS Cache: allow DNS traffic"
+INTERFACE = "nodelocaldns"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Lab]:
+    with lab() as one:
+        kube_proxy(one, "iptables-nft")
+        yield one
+
+
+@pytest.fixture
+def node(shared: Lab) -> Iterator[Lab]:
+    """A node with kube-proxy, on which nothing of fastdns or node-cache is left."""
+    yield shared
+    shared.run("nft", "flush", "ruleset")
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        for table in ("filter", "raw"):
+            shared.run(program, "-t", table, "-F")
+        shared.run(program, "-P", "INPUT", "ACCEPT")
+    with contextlib.suppress(RuntimeError):
+        shared.run("ip", "link", "delete", INTERFACE)
+    kube_proxy(shared, "iptables-nft")
+
+
+def until(condition: Callable[[], bool], within_s: float, what: str) -> float:
+    """Seconds until condition() holds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s, f"{what}: not within {within_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def harden(node: Lab, backend: str = "iptables-nft") -> None:
+    """INPUT drops all but what comes from the node itself or belongs to a connection."""
+    for program in (backend, backend.replace("iptables", "ip6tables")):
+        node.run(program, "-A", "INPUT", "-i", "lo", "-j", "ACCEPT")
+        node.run(
+            program, "-A", "INPUT", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"
+        )
+        if "6" in program:
+            node.run(program, "-A", "INPUT", "-p", "ipv6-icmp", "-j", "ACCEPT")
+        node.run(program, "-P", "INPUT", "DROP")
+
+
+def table(node: Lab, family: str = "ip") -> str:
+    try:
+        return node.run("nft", "-s", "list", "table", family, "fastdns")
+    except RuntimeError:
+        return ""
+
+
+def accepts(node: Lab, program: str = "iptables-nft") -> int:
+    return node.run(program, "-S").count(ALLOW)
+
+
+class Questions:
+    """Questions from the pod, one after another with new sockets, for as long as the block lasts."""
+
+    def __init__(self, node: Lab, address: str) -> None:
+        self.answers: list[str] = []
+        self._node, self._address, self._going = node, address, True
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        while self._going:
+            self.answers.append(self._node.ask("pod", self._address, timeout_s=2.0))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._going = False
+        self._thread.join()
+
+
+def test_flushed_rules_are_back_within_a_second(node: Lab) -> None:
+    node.run("iptables-nft", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP")
+    with serving(node) as server:
+        before = table(node), table(node, "ip6")
+        assert all(before)
+        assert accepts(node) == 8
+        for _ in range(3):
+            node.run("nft", "flush", "ruleset")
+            assert until(lambda: (table(node), table(node, "ip6")) == before, 2.0, "our tables") < 1.0
+        assert "rules of ours had gone, and are back" in server.said()
+        # One rule of many, one element of a set: the same.
+        node.run("nft", "flush", "chain", "ip", "fastdns", "notrack-output")
+        until(lambda: table(node) == before[0], 2.0, "our chain")
+        node.run("nft", "delete", "element", "ip", "fastdns", "fallback", "{", LINK_LOCAL[4], "}")
+        until(lambda: table(node) == before[0], 2.0, "our element")
+
+
+def test_accept_rules_come_back_where_a_chain_could_drop(node: Lab) -> None:
+    with serving(node):
+        assert accepts(node) == accepts(node, "iptables-legacy") == 0, "nothing there could drop"
+        # A hardened policy that comes later is noticed, and so is the loss of our rules.
+        node.run("iptables-nft", "-P", "INPUT", "DROP")
+        until(lambda: accepts(node) == 8, 2.0, "ACCEPT rules")
+        node.run("iptables-nft", "-F", "INPUT")
+        until(lambda: accepts(node) == 8, 2.0, "ACCEPT rules after a flush")
+        # The legacy back end tells nobody.
+        node.run("iptables-legacy", "-P", "INPUT", "DROP")
+        until(lambda: accepts(node, "iptables-legacy") == 8, 8.0, "legacy ACCEPT rules")
+
+
+def test_nobody_is_left_without_an_answer_at_the_end(node: Lab) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(node))
+        asking = [stack.enter_context(Questions(node, address)) for address in ADDRESSES]
+        kept = [node.asker("pod", address) for address in ADDRESSES]
+        for one in kept:
+            stack.callback(one.close)
+            assert one.ask() == FASTDNS
+        until(lambda: all(len(one.answers) > 20 for one in asking), 5.0, "questions")
+        server.terminate()
+        assert [one.ask() for one in kept] == [DIRECT] * 4, "sockets that were kept open"
+        time.sleep(0.2)
+    for one in asking:
+        assert NOBODY not in one.answers
+        assert (one.answers[0], one.answers[-1]) == (FASTDNS, DIRECT)
+    assert node.addresses() == []
+    assert INTERFACE not in node.run("ip", "link")
+    assert accepts(node) == 0
+    assert "notrack" not in table(node)
+    assert node.run("nft", "list", "table", "ip", "fastdns").count("timeout 10m") == 1, "the fallback lingers"
+
+
+def test_new_questions_go_elsewhere_while_pending_ones_finish(node: Lab) -> None:
+    """In a drain the addresses are still on the node, and no new question comes to us."""
+    with serving(node) as server:
+        os.kill(server.pid("control"), signal.SIGTERM)
+        server.wait_for_words("Tearing down")
+        until(lambda: "draining" in table(node), 2.0, "the drain")
+        with contextlib.suppress(AssertionError):
+            for address in ADDRESSES:
+                found = node.ask("pod", address)
+                if len(node.addresses()) == 4:  # still there after it was answered
+                    assert found == DIRECT, address
+        assert server.process.wait(10) == 0
+
+
+def test_a_fallback_that_shall_not_linger(node: Lab) -> None:
+    with serving(node, linger_s=0) as server:
+        assert "fallback" in table(node), "a crash is bridged all the same"
+        server.terminate()
+    assert table(node) == table(node, "ip6") == ""
+    assert node.ask("pod", LINK_LOCAL[4], timeout_s=0.3) == NOBODY
+    assert node.ask("pod", SERVICE[4]) == DIRECT
+
+
+def test_skip_teardown_leaves_everything(node: Lab) -> None:
+    harden(node)
+    with serving(node, skip_teardown=True) as server:
+        server.terminate()
+    assert len(node.addresses()) == 4
+    time.sleep(2.5)
+    assert len(node.addresses()) == 4, "without a lifetime, as node-cache's"
+    assert accepts(node) == 8
+    assert "notrack" in table(node)
+    with serving(node) as server:  # the next one, without the flag, gives them a lifetime
+        assert "has one now" in server.said()
+        server.kill()
+    until(lambda: node.addresses() == [], 4.0, "addresses gone")
+
+
+def test_a_keeper_that_is_held_gives_the_addresses_up(node: Lab) -> None:
+    with serving(node) as server:
+        keeper = server.pid("keeper")
+        os.kill(keeper, signal.SIGSTOP)
+        until(lambda: node.addresses() == [], 4.0, "addresses gone")
+        for address in ADDRESSES:
+            assert node.ask("pod", address) == DIRECT
+        os.kill(keeper, signal.SIGCONT)
+        server.wait_until_serving(60)
+        for address in ADDRESSES:
+            node.wait_for(FASTDNS, "pod", address)
+        server.wait_for_words("the keeper was held")
+
+
+def test_the_interface_is_made_again(node: Lab) -> None:
+    with serving(node) as server:
+        node.run("ip", "link", "delete", INTERFACE)
+        until(lambda: len(node.addresses()) == 4, 4.0, "all addresses")
+        node.wait_for(FASTDNS, "pod", LINK_LOCAL[4])
+        assert server.said().count("Added interface - nodelocaldns") == 2
+
+
+def test_control_dies_and_nothing_else_changes(node: Lab) -> None:
+    with serving(node) as server, Questions(node, SERVICE[4]) as asking:
+        os.kill(server.pid("control"), signal.SIGKILL)
+        time.sleep(3.0)
+        assert len(node.addresses()) == 4
+        node.run("nft", "flush", "ruleset")  # its next life looks after the rules
+        until(lambda: "notrack" in table(node), 2.0, "our table")
+    assert set(asking.answers) == {FASTDNS}, asking.answers
+
+
+def test_forced_iptables_rules(node: Lab) -> None:
+    with serving(node, mode="iptables") as server:
+        assert table(node) == ""
+        raw = node.run("iptables-nft", "-t", "raw", "-S")
+        assert raw.count("NOTRACK") == raw.count("LOCAL -m comment") == 16
+        for address in ADDRESSES:
+            assert node.ask("pod", address) == node.ask("host", address, tcp=True) == FASTDNS
+        server.kill()
+    for address in SERVICE.values():
+        node.wait_for(DIRECT, "pod", address)
+        node.wait_for(DIRECT, "host", address)
+    with serving(node, mode="iptables") as server:
+        server.terminate()
+    assert "NOTRACK" not in node.run("iptables-nft", "-t", "raw", "-S")
+
+
+def test_no_rules_at_all(node: Lab) -> None:
+    harden(node)
+    with serving(node, mode="none"):
+        assert table(node) == ""
+        assert accepts(node) == 0
+
+
+def test_starts_and_kills_leave_one_set_of_rules(node: Lab) -> None:
+    harden(node)
+    node.run("iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "9", "-j", "DROP")
+    found = set()
+    for _ in range(count("node_cycles")):
+        with serving(node) as server:
+            until(lambda: accepts(node) == accepts(node, "iptables-legacy") == 8, 2.0, "ACCEPT rules")
+            found.add((table(node), node.run("iptables-nft", "-S"), node.run("iptables-legacy", "-S")))
+            server.kill()
+    assert len(found) == 1
+    with serving(node) as server:
+        server.terminate()
+    assert accepts(node) == accepts(node, "iptables-legacy") == 0
+
+
+def test_somebody_else_serves_there_too(node: Lab) -> None:
+    """kubespray's second DaemonSet: its permanent address stays, and is not taken down with us."""
+    node.run("ip", "link", "add", INTERFACE, "type", "bridge")
+    node.run("ip", "address", "add", f"{LINK_LOCAL[4]}/32", "dev", INTERFACE)
+    with node.node.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind((LINK_LOCAL[4], 53))
+        before = subprocess.run(["ip", "-n", node.node.name, "-4", "address", "show", INTERFACE],
+                                capture_output=True, text=True, check=True).stdout  # fmt: skip
+        assert "forever" in before
+        server = NodeServer(node)
+        try:
+            until(lambda: "valid_lft forever" in node.run("ip", "-4", "address", "show", INTERFACE), 1, "it")
+            server.wait_for_words("self-test", 20)  # the foreign socket swallows its share
+        finally:
+            server.close()
+        time.sleep(2.5)
+        assert LINK_LOCAL[4] in node.addresses()
