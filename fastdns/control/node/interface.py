@@ -96,6 +96,17 @@ def held(addresses: tuple[str, ...]) -> list[Held]:
         return found
 
 
+def addresses_on(name: str) -> list[str]:
+    """The global addresses of an interface; none where it isn't there. Raises NodeError."""
+    index = index_of(name)
+    if not index:
+        return []
+    with _route(ErrorType.INTERFACE_CHECK) as route:
+        texts = [one.get("IFA_LOCAL") or one.get("IFA_ADDRESS") for one in route.get_addr(index=index)]
+    found = [str(ipaddress.ip_address(one)) for one in texts]
+    return [one for one in found if not one.startswith("fe80:")]
+
+
 def index_of(name: str) -> int:
     """The number of an interface, or 0: cheap enough for control itself."""
     try:

@@ -30,13 +30,13 @@ SKIP = "NodeLocal DNS Cache: skip conntrack"
 SKIP_LOCAL = "fastdns: skip conntrack while the address is on the node"
 _COMMENTS = frozenset({ALLOW, SKIP, SKIP_LOCAL})
 
-_CHAINS = (("filter", "INPUT"), ("filter", "OUTPUT"), ("raw", "PREROUTING"), ("raw", "OUTPUT"))
+CHAINS = (("filter", "INPUT"), ("filter", "OUTPUT"), ("raw", "PREROUTING"), ("raw", "OUTPUT"))
 _WAIT_S = 5  # for the xtables lock, as node-cache
 _RUN_S = 15.0
 _LOCKED = "holding the xtables lock"  # node-cache tells errors apart by these words
 
 # By which the kubelet shows which back end the host uses (iptables-wrappers' convention).
-_HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
+HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,8 @@ class Backend:
             self._run(["--noflush"], text, restore=True)
 
     def has_chain(self, table: str, chain: str) -> bool:
+        if table not in self.tables():
+            return False
         try:
             self._run(["-t", table, "-S", chain])
         except NodeError:
@@ -137,7 +139,7 @@ class Backend:
     def tables(self, proc: Path = Path("/proc/net")) -> frozenset[str]:
         """The tables that may hold rules. Asking the legacy program itself would make them all."""
         if self.name != "legacy":
-            return frozenset(table for table, _ in _CHAINS) | {"mangle"}
+            return frozenset(table for table, _ in CHAINS) | {"mangle", "nat"}
         names = proc / ("ip6_tables_names" if self.version == 6 else "ip_tables_names")
         try:
             return frozenset(names.read_text(encoding="ascii").split())
@@ -177,9 +179,9 @@ def find_backends(
 def host_backend(backends: list[Backend], version: int) -> Backend | None:
     """The one that the host's kubelet uses, else one that has rules, else the first there is."""
     mine = [one for one in backends if one.version == version]
-    for hint in _HINTS:
+    for hint in HINTS:
         for one in mine:
-            if "mangle" in one.tables() and one.has_chain("mangle", hint):
+            if one.has_chain("mangle", hint):
                 return one
     for one in mine:
         if any(one.read("filter", chain).could_drop for chain in ("INPUT", "OUTPUT")):
@@ -272,7 +274,7 @@ def synchronise(plan: NodePlan, mode: Mode, phase: Phase, foreign: Iterable[str]
         for one in (one for one in backends if one.version == version):
             if not one.tables() and one is not host:
                 continue
-            chains = [one.read(table, chain) for table, chain in _CHAINS]
+            chains = [one.read(table, chain) for table, chain in CHAINS]
             rules = wanted(plan, mode, phase, version, one is host, chains)
             lines, new, gone = changes(plan, chains, rules, frozenset(foreign))
             one.change(lines)

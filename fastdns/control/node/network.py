@@ -24,11 +24,12 @@ from typing import Any, Protocol
 
 from fastdns import log
 from fastdns.control.addresses import Endpoint
-from fastdns.control.node import interface, listening, nft, rules, selftest, watch
+from fastdns.control.node import check, interface, listening, nft, rules, selftest, watch
 from fastdns.control.node.interface import Held, Link
 from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, NodeState
 from fastdns.control.node.offload import offload
 from fastdns.control.node.rules import Standing
+from fastdns.control.node.survey import survey
 from fastdns.errors import FastDNSError
 from fastdns.protocol import Address
 
@@ -177,6 +178,7 @@ class NodeNetwork:
         with contextlib.ExitStack() as stack:
             if self.plan.mode is not Mode.NONE:
                 self._listen(stack)
+            await self._guarded(self._examine())
             await self._tend()
 
     def _listen(self, stack: contextlib.ExitStack) -> None:
@@ -305,6 +307,11 @@ class NodeNetwork:
         self.state.fallback = standing.fallback
         self.state.rules = {Mode.AUTO: "nft", Mode.IPTABLES: "iptables", Mode.NONE: "none"}[standing.mode]
 
+    async def _examine(self) -> None:
+        """One line about the node, and what of it keeps queries from us."""
+        report = await offload(_examination, self.plan)
+        log.info(f"node: {check.summary(report)}")
+
     def _report_all(self) -> None:
         fallbacks = [
             f"{one.address} to {one.service}" for one in self.plan.fallbacks() if self.state.fallback
@@ -324,6 +331,10 @@ class NodeNetwork:
         if text not in self._said:
             self._said.add(text)
             log.warning(text)
+
+
+def _examination(plan: NodePlan) -> dict[str, Any]:
+    return check.judge(survey(plan.addresses, plan.port), plan.addresses)
 
 
 # Words that operators of node-cache look for (corefile.md, 6.5).
