@@ -76,7 +76,7 @@ def test_services_come_last() -> None:
 
 def test_addresses_have_one_form() -> None:
     assert canonical(["FD53:0::10", LOCAL]) == (LOCAL6, LOCAL)
-    with pytest.raises(ValueError):
+    with pytest.raises(OSError):
         canonical(["localhost"])
 
 

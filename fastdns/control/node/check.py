@@ -4,11 +4,10 @@
 Judged from what `survey` found; docs/operations.md explains the answers.
 """
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from fastdns.control.node.model import family_of
+from fastdns.control.node.model import family_of, is_link_local
 from fastdns.control.node.survey import Survey
 
 #: Data paths that translate a service's address before a packet gets to any rule or socket of the node.
@@ -153,7 +152,7 @@ def _death(found: Survey, address: str, permanent: bool) -> tuple[bool, str]:
 
 
 def _is_service(address: str) -> bool:
-    return not ipaddress.ip_address(address).is_link_local
+    return not is_link_local(address)
 
 
 def _left_overs(found: Survey, addresses: tuple[str, ...]) -> Iterator[str]:

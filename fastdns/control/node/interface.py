@@ -12,12 +12,10 @@ import contextlib
 import errno
 import ipaddress
 import os
-import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastdns.control.node.model import ErrorType, NodeError
+from fastdns.control.node.model import ErrorType, Held, Link, NodeError
 
 if TYPE_CHECKING:
     from pyroute2.iproute.linux import IPRoute
@@ -27,25 +25,6 @@ if TYPE_CHECKING:
 KINDS = ("dummy", "bridge", "ifb", "veth")
 _UNKNOWN_KIND = {errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _IFA_F_PERMANENT = 0x80
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface."""
-
-    index: int
-    name: str
-    kind: str  #: "" for one that was there
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One of our addresses that is on the node already."""
-
-    address: str
-    interface: str
-    permanent: bool  #: without a lifetime: node-cache's, or by hand
 
 
 def ensure_link(name: str) -> Link:
@@ -98,21 +77,13 @@ def held(addresses: tuple[str, ...]) -> list[Held]:
 
 def addresses_on(name: str) -> list[str]:
     """The global addresses of an interface; none where it isn't there. Raises NodeError."""
-    index = index_of(name)
-    if not index:
-        return []
     with _route(ErrorType.INTERFACE_CHECK) as route:
+        index = next(iter(route.link_lookup(ifname=name)), 0)
+        if not index:
+            return []
         texts = [one.get("IFA_LOCAL") or one.get("IFA_ADDRESS") for one in route.get_addr(index=index)]
     found = [str(ipaddress.ip_address(one)) for one in texts]
     return [one for one in found if not one.startswith("fe80:")]
-
-
-def index_of(name: str) -> int:
-    """The number of an interface, or 0: cheap enough for control itself."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 @contextlib.contextmanager

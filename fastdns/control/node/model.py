@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is to be done on the node, and what has been: plain values, without a look at the machine."""
 
-import ipaddress
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -10,6 +10,7 @@ from fastdns.control.addresses import DNS_PORT
 from fastdns.errors import FastDNSError
 
 HEALTH_PORT = 8080
+TABLE = "fastdns"  #: our nft tables, `ip fastdns` and `ip6 fastdns`
 LINGER_S = (
     600  #: of the fallback, past the last renewal: bridges an upgrade and a crash's back-off of 5 minutes
 )
@@ -87,7 +88,7 @@ class NodePlan:
         found: list[Fallback] = []
         for version in (4, 6):
             own = self.of_family(version)
-            local = [one for one in own if ipaddress.ip_address(one).is_link_local] or list(own[:1])
+            local = [one for one in own if is_link_local(one)] or list(own[:1])
             services = [one for one in own if one not in local]
             services += [one for one in self.cluster_dns if family_of(one) == version and one not in local]
             if services:
@@ -97,7 +98,7 @@ class NodePlan:
     def in_order(self) -> tuple[str, ...]:
         """The addresses as they are put on the node: what only the node knows first, the services last."""
         local = [one.address for one in self.fallbacks()]
-        link_local = [one for one in self.addresses if ipaddress.ip_address(one).is_link_local]
+        link_local = [one for one in self.addresses if is_link_local(one)]
         first = list(dict.fromkeys([*local, *link_local])) or list(self.addresses[:1])
         return (*first, *(one for one in self.addresses if one not in first))
 
@@ -109,6 +110,38 @@ class Fallback:
     address: str
     service: str
     zone: int  #: of conntrack, for the rewritten flows alone
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface."""
+
+    index: int
+    name: str
+    kind: str  #: "" for one that was there
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One of our addresses that is on the node already."""
+
+    address: str
+    interface: str
+    permanent: bool  #: without a lifetime: node-cache's, or by hand
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is in the kernel now, as far as it is ours."""
+
+    mode: Mode = Mode.NONE  #: who keeps DNS out of conntrack: AUTO stands for the nft table
+    fallback: bool = False
+    listing: str = ""  #: the nft tables as they were when they went in
+    added: tuple[str, ...] = ()  #: iptables rules, as node-cache's log has them
+    removed: int = 0  #: left-overs
+    restored: bool = False  #: something of ours was missing
+    trouble: tuple[str, ...] = ()  #: what could not be had, in words
 
 
 @dataclass(slots=True)
@@ -127,6 +160,16 @@ def family_of(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+def is_link_local(address: str) -> bool:
+    """169.254.0.0/16 (RFC 3927 s2.1), fe80::/10 (RFC 4291 s2.4)."""
+    if family_of(address) == 4:
+        return address.startswith("169.254.")
+    octets = socket.inet_pton(socket.AF_INET6, address)
+    return octets[0] == 0xFE and octets[1] & 0xC0 == 0x80
+
+
 def canonical(addresses: Sequence[str]) -> tuple[str, ...]:
-    """Addresses in the one form in which they are compared. Raises ValueError."""
-    return tuple(str(ipaddress.ip_address(one)) for one in addresses)
+    """Addresses in the one form in which they are compared. Raises OSError."""
+    families = [socket.AF_INET6 if ":" in one else socket.AF_INET for one in addresses]
+    pairs = zip(families, addresses, strict=True)
+    return tuple(socket.inet_ntop(family, socket.inet_pton(family, one)) for family, one in pairs)

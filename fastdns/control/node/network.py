@@ -14,7 +14,6 @@ here is needed for an answer, and control's death changes nothing. All that bloc
 children.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -24,12 +23,10 @@ from typing import Any, Protocol
 
 from fastdns import log
 from fastdns.control.addresses import Endpoint
-from fastdns.control.node import check, interface, listening, nft, rules, selftest, watch
-from fastdns.control.node.interface import Held, Link
-from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, NodeState
+from fastdns.control.lean_asyncio import asyncio
+from fastdns.control.node import jobs, watch
+from fastdns.control.node.model import ErrorType, Held, Link, Mode, NodeError, NodePlan, NodeState, Standing
 from fastdns.control.node.offload import offload
-from fastdns.control.node.rules import Standing
-from fastdns.control.node.survey import survey
 from fastdns.errors import FastDNSError
 from fastdns.protocol import Address
 
@@ -41,6 +38,7 @@ _LEGACY_S = 5.0  #: legacy tables notify nobody
 _RETRY_S = 5.0  #: after something failed
 _FULL_S = 60.0  #: everything, and who else listens: node-cache's own period
 _SETTLE_S = 0.1  #: after a notification: a flush is many
+_SELF_TEST_S = 3.0
 _RENEW_S = 60.0  #: of the fallback's timeout, or a third of it
 
 
@@ -115,7 +113,7 @@ class NodeNetwork:
         """Nothing leads clients elsewhere while we live but cannot serve: leave then."""
         await self._keeper.exit_after(EXIT_AFTER_MS)
         for endpoint in self._listeners:
-            wrong = await offload(selftest.failure, endpoint, self._regions, EXIT_AFTER_MS / 1000)
+            wrong = await self._ask_ourselves(endpoint, EXIT_AFTER_MS / 1000)
             if wrong:
                 raise HopelessError(f"self-test: {wrong}")
         self._complete = True
@@ -124,27 +122,30 @@ class NodeNetwork:
         self._foreign = await self._others()
         if self.plan.setup_interface:
             self._standing, link = await asyncio.gather(
-                offload(rules.establish, self.plan, self._foreign),
-                offload(interface.ensure_link, self.plan.interface),
+                offload(jobs.establish, self.plan, self._foreign),
+                offload(jobs.ensure_link, self.plan.interface),
             )
             self._link = link
             self._report_link(link)
         else:
-            self._standing = await offload(rules.establish, self.plan, self._foreign)
+            self._standing = await offload(jobs.establish, self.plan, self._foreign)
         self._report_rules()
         if self._link is not None:
             await self._place_addresses(self._link)
 
     async def _place_addresses(self, link: Link) -> None:
-        held = await offload(interface.held, self.plan.addresses)
+        held = await offload(jobs.held, self.plan.addresses)
         first, *others = self.plan.in_order()
         await self._keep(first, link, held)
-        wrong = await offload(selftest.failure, Endpoint(first, self.plan.port), self._regions)
+        wrong = await self._ask_ourselves(Endpoint(first, self.plan.port), _SELF_TEST_S)
         if wrong:
             raise NodeError(ErrorType.INTERFACE_CHECK, f"self-test: {wrong}; the addresses wait")
         for address in others:
             await self._keep(address, link, held)
         self.state.serving = self.plan.in_order()
+
+    async def _ask_ourselves(self, endpoint: Endpoint, within_s: float) -> str:
+        return await offload(jobs.self_test, endpoint, self._regions, within_s, keep=self._regions)
 
     async def _keep(self, address: str, link: Link, held: Sequence[Held]) -> None:
         """Have an address renewed; one that somebody else serves, too, keeps what lifetime it has."""
@@ -167,7 +168,7 @@ class NodeNetwork:
 
     async def _others(self) -> frozenset[str]:
         ours = (os.getpid(), os.getppid())  # the keeper holds all sockets
-        return await offload(listening.foreign_listeners, self.plan.addresses, self.plan.port, ours)
+        return await offload(jobs.foreign_listeners, self.plan.addresses, self.plan.port, ours)
 
     # ---- all the time
 
@@ -233,14 +234,14 @@ class NodeNetwork:
         if self.plan.mode is Mode.NONE:
             return
         if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
-            self._standing = await offload(rules.establish, self.plan, self._foreign)
+            self._standing = await offload(jobs.establish, self.plan, self._foreign)
         else:
-            self._standing = await offload(rules.check, self.plan, self._standing, self._foreign)
+            self._standing = await offload(jobs.check_rules, self.plan, self._standing, self._foreign)
         self.state.restored += self._standing.restored
         self._report_rules()
 
     async def _check_legacy(self) -> None:
-        if rules.legacy_in_use():
+        if watch.legacy_in_use():
             await self._check_rules()
 
     async def _full_check(self) -> None:
@@ -250,20 +251,20 @@ class NodeNetwork:
             await self._restore_link()
 
     def _link_has_gone(self) -> bool:
-        return self._link is not None and interface.index_of(self.plan.interface) != self._link.index
+        return self._link is not None and _index_of(self.plan.interface) != self._link.index
 
     async def _restore_link(self) -> None:
         """The interface as it should be, with all addresses; those that are there stay as they are."""
-        self._link = link = await offload(interface.ensure_link, self.plan.interface)
+        self._link = link = await offload(jobs.ensure_link, self.plan.interface)
         self._report_link(link)
-        held = await offload(interface.held, self.plan.addresses)
+        held = await offload(jobs.held, self.plan.addresses)
         for address in self.plan.in_order():
             await self._keep(address, link, held)
         self.state.serving = self.plan.in_order()
 
     async def _renew(self) -> None:
         if self._standing.fallback:
-            await offload(nft.renew, self.plan)
+            await offload(jobs.renew_fallback, self.plan)
 
     def _renew_s(self) -> float:
         return min(_RENEW_S, (self.plan.linger_s or _RENEW_S) / 3)
@@ -278,13 +279,10 @@ class NodeNetwork:
             log.info("Tearing down")
             if self._foreign:
                 return  # somebody else serves on, behind the same rules
-            await self._guarded(offload(rules.drain, self.plan, self._standing))
+            await self._guarded(offload(jobs.drain_rules, self.plan, self._standing))
             return
         await self._withdraw()
-        await self._guarded(offload(rules.remove, self.plan, self._standing, self._foreign))
-        if self._link is not None and not self._foreign:
-            with contextlib.suppress(FastDNSError):
-                await offload(interface.remove_link, self.plan.interface)
+        await self._guarded(offload(jobs.remove_all, self.plan, self._standing, self._foreign))
 
     # ---- what is said of it
 
@@ -309,8 +307,7 @@ class NodeNetwork:
 
     async def _examine(self) -> None:
         """One line about the node, and what of it keeps queries from us."""
-        report = await offload(_examination, self.plan)
-        log.info(f"node: {check.summary(report)}")
+        log.info(f"node: {await offload(jobs.examine, self.plan)}")
 
     def _report_all(self) -> None:
         fallbacks = [
@@ -333,8 +330,12 @@ class NodeNetwork:
             log.warning(text)
 
 
-def _examination(plan: NodePlan) -> dict[str, Any]:
-    return check.judge(survey(plan.addresses, plan.port), plan.addresses)
+def _index_of(name: str) -> int:
+    """The number of an interface, or 0."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
 
 
 # Words that operators of node-cache look for (corefile.md, 6.5).

@@ -18,9 +18,8 @@ Families have tables of their own: route chains in `inet` need newer kernels tha
 
 import subprocess
 
-from fastdns.control.node.model import ErrorType, Fallback, NodeError, NodePlan, Phase
+from fastdns.control.node.model import TABLE, ErrorType, Fallback, NodeError, NodePlan, Phase
 
-TABLE = "fastdns"
 _FAMILIES = {4: "ip", 6: "ip6"}
 _RUN_S = 10.0
 _DRAIN_S = 30  #: a drain takes 5 s; what is killed in it must not leave our successor's address unreachable

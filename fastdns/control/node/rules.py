@@ -4,24 +4,11 @@
 These functions block, and run in short-lived children; NodeNetwork calls them and keeps their results.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastdns.control.node import iptables, nft
-from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, Phase
+from fastdns.control.node.model import ErrorType, Mode, NodeError, NodePlan, Phase, Standing
 from fastdns.control.node.nft import UnavailableError
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is in the kernel now, as far as it is ours."""
-
-    mode: Mode = Mode.NONE  #: who keeps DNS out of conntrack: AUTO stands for the nft table
-    fallback: bool = False
-    listing: str = ""  #: the nft tables as they were when they went in
-    added: tuple[str, ...] = ()  #: iptables rules, as node-cache's log has them
-    removed: int = 0  #: left-overs
-    restored: bool = False  #: something of ours was missing
-    trouble: tuple[str, ...] = ()  #: what could not be had, in words
 
 
 def establish(plan: NodePlan, foreign: frozenset[str]) -> Standing:
@@ -66,11 +53,6 @@ def remove(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> None:
     iptables.synchronise(plan, standing.mode, Phase.LINGER, foreign)
     if problems:
         raise problems[0]
-
-
-def legacy_in_use() -> bool:
-    """Whether iptables' legacy back end has rules here. It notifies nobody of changes."""
-    return any(one.name == "legacy" and one.tables() for one in iptables.find_backends((4, 6)))
 
 
 def _load_table(plan: NodePlan) -> Standing:

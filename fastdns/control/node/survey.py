@@ -13,12 +13,11 @@ from pathlib import Path
 
 from fastdns.control.cgroup import memory_limit
 from fastdns.control.node import interface, iptables, listening, nft
-from fastdns.control.node.interface import Held
 from fastdns.control.node.iptables import Backend, Chain, Rule
-from fastdns.control.node.model import NodeError, family_of
+from fastdns.control.node.model import TABLE, Held, NodeError, family_of
 
 # Tables that iptables-nft, kube-proxy and we make; what they drop is known from elsewhere, or meant.
-_KNOWN_TABLES = frozenset({"filter", "nat", "raw", "mangle", "security", "kube-proxy", nft.TABLE})
+_KNOWN_TABLES = frozenset({"filter", "nat", "raw", "mangle", "security", "kube-proxy", TABLE})
 _HOOKS = frozenset({"prerouting", "input", "output"})
 _DROPS = frozenset({"drop", "drop;", "reject"})
 
@@ -105,7 +104,7 @@ def survey(addresses: Sequence[str], port: int, proc: Path = Path("/proc")) -> S
         held=held,
         served=listening.foreign_listeners(addresses, port, (), proc),
         fallbacks=frozenset(_elements("fallback")),
-        has_table=any(name == nft.TABLE for _, name in tables),
+        has_table=any(name == TABLE for _, name in tables),
         memory=f"{limit.octets // 2**20} MiB ({limit.where})" if limit else "none",
         trouble=tuple(trouble),
     )
@@ -178,7 +177,7 @@ def _elements(name: str) -> list[str]:
     found: list[str] = []
     for family in ("ip", "ip6"):
         with contextlib.suppress(NodeError, ValueError, KeyError):
-            for one in json.loads(nft.run(["-j", "list", "set", family, nft.TABLE, name]))["nftables"]:
+            for one in json.loads(nft.run(["-j", "list", "set", family, TABLE, name]))["nftables"]:
                 elements = one.get("set", {}).get("elem", [])
                 found += [each if isinstance(each, str) else each["elem"]["val"] for each in elements]
     return found

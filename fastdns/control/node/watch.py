@@ -5,10 +5,12 @@ kube-proxy and CNI plugins change rules all the time, so the messages are looked
 anything of our own table, and the chains INPUT and OUTPUT of iptables' filter table.
 """
 
+import contextlib
 import socket
 import struct
+from pathlib import Path
 
-from fastdns.control.node.nft import TABLE
+from fastdns.control.node.model import TABLE
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
@@ -34,6 +36,15 @@ _NAMES = {
 _NEW = frozenset({_NEWCHAIN, _NEWRULE})
 _CHAINS = frozenset({b"INPUT", b"OUTPUT"})
 _READ = 1 << 16
+
+
+def legacy_in_use(proc: Path = Path("/proc/net")) -> bool:
+    """Whether iptables' legacy back end has tables here. It notifies nobody of changes."""
+    for name in ("ip_tables_names", "ip6_tables_names"):
+        with contextlib.suppress(OSError):
+            if (proc / name).read_bytes():
+                return True
+    return False
 
 
 def open_notifications() -> socket.socket:
