@@ -9,7 +9,7 @@ from collections import deque
 
 from fastdns import protocol
 from fastdns.errors import KeeperError
-from fastdns.protocol import Geometry, Kind, Message, State
+from fastdns.protocol import Address, Geometry, Kind, Message, State
 
 _ANSWER_S = 10.0  # an allocation touches memory; nothing else takes the keeper long
 _EVENTS = (Kind.RELOAD, Kind.ROLLED, Kind.STOPPING)
@@ -73,6 +73,18 @@ class KeeperLink:
     def use_program(self, listener: int, use: bool) -> None:
         """Whether our program chooses among a listener's sockets, or the kernel."""
         self._ask(Message(Kind.PROGRAM, (listener, int(use))))
+
+    async def keep_address(self, address: Address) -> None:
+        """Put an address on the node, and have it renewed while a worker moves."""
+        self._ask(Message(Kind.ADDRESS, address.words()))
+
+    async def forget_address(self, address: Address, leave: bool = False) -> None:
+        """Renew it no more, and take it from the node unless ``leave``."""
+        self._ask(Message(Kind.FORGET, (*address.words(), int(leave))))
+
+    async def exit_after(self, milliseconds: int) -> None:
+        """Have the server leave when no worker has moved for so long; 0: it stays."""
+        self._ask(Message(Kind.EXIT_AFTER, (milliseconds,)))
 
     def beat(self) -> None:
         """Show the keeper that we are alive."""

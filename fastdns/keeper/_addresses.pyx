@@ -230,11 +230,12 @@ cdef int address_forget(addresses_t *addresses, int family, const uint8_t *octet
 
 
 cdef void addresses_clear(addresses_t *addresses) noexcept nogil:
-    cdef uint32_t i
-    for i in range(addresses.count):
-        if addresses.table[i].lifetime_s:
-            put(addresses, &addresses.table[i], False)
-    addresses.count = 0
+    cdef const address_t *one
+    while addresses.count:
+        addresses.count -= 1                 # services, which came last, go first
+        one = &addresses.table[addresses.count]
+        if one.lifetime_s:
+            put(addresses, one, False)
     if addresses.netlink >= 0:
         close(addresses.netlink)
         addresses.netlink = -1

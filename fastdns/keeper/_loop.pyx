@@ -513,6 +513,7 @@ cdef class Loop(Plane):
             return
         if self.stop == STOP_WORKERS and not self.any_alive(SLOT_WORKER):
             self.stop = STOP_REST
+            addresses_clear(&self.addresses)     # nobody is behind them any more
             if self.started:
                 self.tell_child(SLOT_COORDINATOR, FD_STOP_DRAIN)
             if self.channel >= 0:

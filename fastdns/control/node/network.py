@@ -277,8 +277,11 @@ class NodeNetwork:
             return
         if step is TearDown.DRAIN:
             log.info("Tearing down")
+            for address in self._foreign:  # somebody else serves on, behind the same rules
+                with contextlib.suppress(FastDNSError):
+                    await self._keeper.forget_address(Address(address), leave=True)
             if self._foreign:
-                return  # somebody else serves on, behind the same rules
+                return
             await self._guarded(offload(jobs.drain_rules, self.plan, self._standing))
             return
         await self._withdraw()

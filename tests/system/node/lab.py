@@ -143,7 +143,6 @@ class NodeServer:
         self.lab = lab
         self._directory = tempfile.TemporaryDirectory(prefix="fastdns-node-")
         self._log = Path(self._directory.name) / "output"
-        lab.run("sysctl", "-qw", "net.ipv4.ip_nonlocal_bind=1", "net.ipv6.ip_nonlocal_bind=1")
         command = [
             "ip",
             "netns",

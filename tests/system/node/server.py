@@ -14,35 +14,19 @@ from typing import NoReturn
 
 from fastdns import child
 from fastdns._stats import read_board
-from fastdns.control import process
 from fastdns.control.addresses import parse_endpoint
 from fastdns.control.link import KeeperLink
-from fastdns.control.model import Options, Upstream
+from fastdns.control.load import Loaded, make_config
+from fastdns.control.model import NodeOptions, Options, Upstream
 from fastdns.control.node.model import Mode, NodePlan
 from fastdns.control.node.network import NodeNetwork, TearDown
 from fastdns.control.segments import Segments
+from fastdns.control.setup import set_up
 from fastdns.coordinator import process as coordinator
 from fastdns.keeper import process as keeper
-from fastdns.protocol import Address, Kind, Message
 from fastdns.worker import process as worker
 
 PENDING_S = 1.0  # between the two steps of the end: what is pending is answered
-
-
-class Port:
-    """The keeper's side, over the link."""
-
-    def __init__(self, link: KeeperLink) -> None:
-        self._link = link
-
-    async def keep_address(self, address: Address) -> None:
-        self._link._ask(Message(Kind.ADDRESS, address.words()))
-
-    async def forget_address(self, address: Address, leave: bool = False) -> None:
-        self._link._ask(Message(Kind.FORGET, (*address.words(), int(leave))))
-
-    async def exit_after(self, milliseconds: int) -> None:
-        self._link._ask(Message(Kind.EXIT_AFTER, (milliseconds,)))
 
 
 def control(channel: int) -> NoReturn:
@@ -53,13 +37,15 @@ def control(channel: int) -> NoReturn:
     wanted["addresses"] = tuple(wanted["addresses"])
     upstream = wanted.pop("upstream")
     plan = NodePlan(**wanted)
-    segments = link.state()
-    if not segments:
+    state, segments = link.state()
+    if not state.started:
         listen = tuple(parse_endpoint(f"[{one}]:53" if ":" in one else one) for one in plan.addresses)
-        process.set_up(link, Options(listen, (Upstream(parse_endpoint(upstream)),), workers=2))
-        segments = link.state()
+        node = NodeOptions(plan.addresses)  # its addresses come later
+        options = Options(listen, (Upstream(parse_endpoint(upstream)),), workers=2, node=node)
+        set_up(link, options, Loaded(make_config(options)))
+        _, segments = link.state()
     held = Segments.of(segments)
-    asyncio.run(live(link, NodeNetwork(plan, Port(link), held.regions), read_board(held.board)["addresses"]))
+    asyncio.run(live(link, NodeNetwork(plan, link, held.regions), read_board(held.board)["addresses"]))
     os._exit(0)
 
 
@@ -76,13 +62,13 @@ async def live(link: KeeperLink, network: NodeNetwork, kept: int) -> None:
     await asyncio.sleep(PENDING_S)
     await network.tear_down(TearDown.REMOVE)
     beats.cancel()
-    os.kill(os.getppid(), signal.SIGTERM)
+    link.stop()
     await asyncio.sleep(30)  # until the keeper has us leave
 
 
 async def beat(link: KeeperLink) -> None:
     while True:
-        link._beat()
+        link.beat()
         await asyncio.sleep(1)
 
 
