@@ -27,7 +27,7 @@ async def offload(
     Raises what it raised, where that is a FastDNSError, else ApartError.
     """
     loop = asyncio.get_running_loop()
-    work = Apart(function, arguments, keep)
+    work = Apart(function, arguments, frozenset(keep))
     ended = asyncio.Event()
 
     def on_readable() -> None:

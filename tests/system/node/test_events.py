@@ -151,9 +151,9 @@ def test_nobody_is_left_without_an_answer_at_the_end(node: Lab) -> None:
         server.terminate()
         assert [one.ask() for one in kept] == [DIRECT] * 4, "sockets that were kept open"
         time.sleep(0.2)
-    for one in asking:
-        assert NOBODY not in one.answers
-        assert (one.answers[0], one.answers[-1]) == (FASTDNS, DIRECT)
+    for questions in asking:
+        assert NOBODY not in questions.answers
+        assert (questions.answers[0], questions.answers[-1]) == (FASTDNS, DIRECT)
     assert node.addresses() == []
     assert INTERFACE not in node.run("ip", "link")
     assert accepts(node) == 0
