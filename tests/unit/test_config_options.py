@@ -383,6 +383,17 @@ def test_template() -> None:
     assert block("template IN A").template[0].match == (".*",)
 
 
+def test_fields_that_no_question_has() -> None:
+    found = corefile('. {\ntemplate IN A {\nanswer "{{ .Message.Id }}" "{{ .Nam }} {{ .Name }}"\n}\n}')
+    assert found.warnings == (
+        "f:3: plugin template: found field '.Message.Id', which a question doesn't have: SERVFAIL",
+        (
+            "f:3: plugin template: found field '.Nam', which a question doesn't have: SERVFAIL"
+            " (did you mean 'Name'?)"
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("lines", "name", "changed"),
     [

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastdns.control.addresses import Endpoint, parse_endpoint
-from fastdns.control.config import gotemplate, names
+from fastdns.control.config import names
 from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES, name_of
 from fastdns.errors import UsageError
+from fastdns.gotemplate import TemplateError, parse_template
 
 _INT_DIGITS_MAX: Final = 18  #: more can't be meant, and Python takes its time over long ones
 
@@ -472,5 +473,8 @@ class Template(BaseKind):
     expected: str = "a record, with {{ }} of Go templates"
 
     def parse(self, text: str) -> str:
-        gotemplate.check(text)
+        try:
+            parse_template(text)
+        except TemplateError as error:
+            raise ValueError(str(error)) from None
         return text

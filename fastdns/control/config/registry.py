@@ -52,7 +52,7 @@ PLUGINS: Final[dict[str, Spec]] = {
     "cache": Spec(model.Cache, finish=special.cache),
     "rewrite": Spec(model.Rewrite, repeated=True, finish=rewrite, raw=True),
     "template": Spec(
-        model.Template, repeated=True, finish=special.fallthrough, other_line=special.template_line
+        model.Template, repeated=True, finish=special.template, other_line=special.template_line
     ),
     "hosts": Spec(model.Hosts, finish=special.hosts, other_line=special.hosts_line),
     "loop": Spec(model.Loop),

@@ -16,6 +16,7 @@ from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
 from fastdns.control.config.plugins import DNS64_PREFIX, HostsLine
 from fastdns.control.config.reader import Given
+from fastdns.gotemplate import parse_template
 
 #: `{common}` of `log`, which is also what is written where no format is said.
 LOG_COMMON: Final = (
@@ -23,6 +24,14 @@ LOG_COMMON: Final = (
     " {rcode} {>rflags} {rsize} {duration}"
 )
 _LOG_COMBINED: Final = f'{LOG_COMMON} "{{>opcode}}"'
+
+_RECORDS: Final = ("answer", "additional", "authority")
+
+#: What a template may use of a question; of its message, only the question.
+_TEMPLATE_FIELDS: Final = (
+    "Zone", "Name", "Class", "Type", "Match", "Group", "Regex", "Message", "Question", "Remote", "Meta"
+)  # fmt: skip
+_MESSAGE_FIELDS: Final = ("Question",)
 
 _TRACE_ENDPOINTS: Final = {"zipkin": "localhost:9411", "datadog": "localhost:8126"}
 
@@ -133,6 +142,18 @@ def reload(given: Given) -> None:
         word = given.directive.words[1]
         given.reader.problem(word, f"found {shown(word.text)} as JITTER, expected 0s, or 1s at least")
     given.values["jitter_s"] = min(jitter_s, given.values.get("interval_s", 30.0) / 2)
+
+
+def template(given: Given) -> None:
+    """See fallthrough; a field that no question has fails each time, in node-cache too."""
+    fallthrough(given)
+    for word in (word for name in _RECORDS for word in given.option_words(name)):
+        for path in sorted(parse_template(word.text).fields):
+            known = _MESSAGE_FIELDS if path[:1] == ("Message",) and len(path) > 1 else _TEMPLATE_FIELDS
+            field = path[1] if known is _MESSAGE_FIELDS else path[0]
+            if field not in known:
+                what = f"found field {shown('.' + '.'.join(path))}, which a question doesn't have"
+                given.reader.warning(word, f"{what}: SERVFAIL{nearest(field, known)}")
 
 
 def template_line(given: Given, line: Sequence[Token]) -> bool:
