@@ -248,7 +248,9 @@ cdef uint32_t uniform_ttl(const fd_block_t *block, const response_t *response) n
     if (response.kind == RESPONSE_NXDOMAIN or response.kind == RESPONSE_NODATA) and response.has_soa:
         ttl = min(response.min_ttl, valid_ttl(response.soa_minimum), <uint32_t>UNIFORM_TTL_MAX_S)
         return clamp(ttl, block.negative_min_s, block.negative_max_s)
-    if response.kind == RESPONSE_REFERRAL or response.ttl_count == 0:
+    # What is not kept for want of an SOA goes out with the TTL of a delegation, as from CoreDNS.
+    if (response.kind == RESPONSE_REFERRAL or response.kind == RESPONSE_NXDOMAIN
+            or response.ttl_count == 0):
         return clamp(BARE_TTL_S, block.ttl_min_s, block.ttl_max_s)
     return clamp(min(response.min_ttl, <uint32_t>UNIFORM_TTL_MAX_S), block.ttl_min_s, block.ttl_max_s)
 

@@ -49,8 +49,11 @@ class Program:
     command: Callable[[], Sequence[str]]
 
 
+_NODE_CACHE_SCRIPT = (
+    "import sys; from fastdns.commands.nodecache import main; sys.exit(main())"  # as installed
+)
 NODE_CACHE = Program("node-cache", lambda: [find_program("node-cache")])
-FASTDNS = Program("fastdns", lambda: [sys.executable, "-P", "-m", "fastdns", "node-cache"])
+FASTDNS = Program("fastdns", lambda: [sys.executable, "-P", "-c", _NODE_CACHE_SCRIPT])
 
 
 @dataclass

@@ -191,6 +191,9 @@ def test_without_a_word_on_how_long(message: dns.message.Message) -> None:
 def test_bare_answers_in_a_block_with_cache() -> None:
     """As CoreDNS: delegations and empty answers for 5 s, NXDOMAIN without SOA not at all."""
     assert judge(response(rcode=dns.rcode.NXDOMAIN), **COREFILE)[0] == "hand on"
+    alias = dns.rrset.from_text(QNAME, 170, "IN", "CNAME", "gone.example.")
+    rc, answer = judge(response(alias, rcode=dns.rcode.NXDOMAIN), **COREFILE)
+    assert (rc, answer.ttls()) == ("hand on", [5])
     for message, ttl in (
         (response(), 5),
         (response(ns=300), 5),

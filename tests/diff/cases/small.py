@@ -221,10 +221,24 @@ other.test {
         Ask("a query after the read timeout", "www.example.test", tcp=True, hold=1.8, says="SILENCE"),
         Ask("a second one within the idle timeout", "www.example.test", tcp=True, idle=1.2, says="192.0.2.1"),
         Ask("a second one after the idle timeout", "www.example.test", tcp=True, idle=3.2, says="SILENCE"),
-        Ask("3 s by default: within", "x.other.test", v6=True, tcp=True, hold=2.0, says="NXDOMAIN"),
-        Ask("3 s by default: after", "x.other.test", v6=True, tcp=True, hold=4.2, says="SILENCE"),
-        Ask("10 s idle by default: within", "x.other.test", v6=True, tcp=True, idle=6.0, says="NXDOMAIN"),
+        Ask("another address has the defaults", "x.other.test", v6=True, tcp=True, hold=1.8, says="NXDOMAIN",
+            differs="timeouts-shared", ours="SILENCE"),
+    ),
+)  # fmt: skip
+
+NO_TIMEOUTS = Case(
+    "no-timeouts",
+    """
+. {
+    bind {$LISTEN}
+    forward . {$UP}
+}
+""",
+    (
+        Ask("3 s by default: within", "www.example.test", tcp=True, hold=2.0, says="NOERROR"),
+        Ask("3 s by default: after", "www.example.test", tcp=True, hold=4.2, says="SILENCE"),
+        Ask("10 s idle by default: within", "www.example.test", tcp=True, idle=6.0, says="NOERROR"),
     ),
 )
 
-CASES = (TIMEOUTS, WHOAMI, BUFSIZE, SIZES, QUIET, BIND)
+CASES = (TIMEOUTS, NO_TIMEOUTS, WHOAMI, BUFSIZE, SIZES, QUIET, BIND)
