@@ -280,7 +280,7 @@ class Template(Plugin):
     ] = ()
     rcode: Annotated[int, Option("rcode", k.Rcode(), "code of the reply")] = 0
     ederror: Annotated[
-        ExtendedError | None, Option("ederror", ExtendedError, "extended error of the reply")
+        ExtendedError | None, Option("ederror", ExtendedError, "extended error of the reply", later=True)
     ] = None
     fallthrough: Annotated[
         tuple[str, ...] | None,
