@@ -252,6 +252,18 @@ def test_errors(
     assert lines.read() == [f"[ERROR] plugin/errors: 2 svc.cluster.local. A: {expected}"]
 
 
+def test_a_loop_is_told(segments: Segments, opened: list[Lines]) -> None:
+    """Also where a block has no `errors`: the upstream is named (issue 3, "Loop detection")."""
+    lines = Lines(segments, rke2())
+    opened.append(lines)
+    lines.logs[0].error(b"\x02ab\x02cd\0", 7, zone=ROOT, qtype=13, upstream=1)
+    (line,) = lines.read()
+    assert line.startswith(
+        '[ERROR] plugin/loop: Loop (10.0.0.2:53 -> us) detected for zone ".": 10.0.0.2:53 is not'
+    )
+    assert line.endswith('Query: "HINFO ab.cd."')
+
+
 def consolidating(*options: Consolidate) -> Corefile:
     corefile = rke2()
     first, second = corefile.blocks

@@ -50,7 +50,7 @@ _STDOUT = 1
 _NO_UPSTREAM = 0xFFFF
 
 # fd_log_error_t.kind
-_TIMEOUT, _REFUSED, _NO_PROXY, _NO_NEXT, _BUSY, _PLUGIN = 1, 2, 3, 4, 5, 6
+_TIMEOUT, _REFUSED, _NO_PROXY, _NO_NEXT, _BUSY, _PLUGIN, _LOOP = 1, 2, 3, 4, 5, 6, 7
 
 
 def compile_format(text: str) -> tuple[str | int, ...]:
@@ -236,6 +236,7 @@ class LogPump:
         self._rules: list[list[Rule]] = []
         self._errors: dict[int, BlockErrors] = {}  # by zone
         self._names = Names()
+        self._zones: dict[int, str] = {}
         self._dropped = log_state()
         self._lost = 0
         self._say_s = 0.0
@@ -245,6 +246,7 @@ class LogPump:
         """From now on this configuration's lines. What is being consolidated is written at once."""
         self.flush()
         self._names = names
+        self._zones = {i: zone.name for i, zone in enumerate(config.zones) if zone is not None}
         blocks = block_of_zone(config, corefile)
         rules = {id(block): [make_rule(one) for one in block.log] for block in blocks.values()}
         errors = {
@@ -297,8 +299,20 @@ class LogPump:
             self._lost += self._writer.write(data)
 
     def _error_lines(self, record: "ErrorRecord", now_s: float) -> list[str]:
+        if record[5] == _LOOP:
+            return [self._loop_line(record)]
         errors = self._errors.get(record[0])
         return [] if errors is None else errors.lines(error_text(record, self._names), now_s)
+
+    def _loop_line(self, record: "ErrorRecord") -> str:
+        """Said whatever `errors` is: an upstream less is an operator's business. CoreDNS leaves with this."""
+        zone, _, qtype, upstream, _, _, _, name, _ = record
+        to = self._names.upstreams.get(upstream, "?")
+        scope = self._zones.get(zone, ".")
+        return (
+            f'[ERROR] plugin/loop: Loop ({to} -> us) detected for zone "{scope}": {to} is not asked for a'
+            f' while. Query: "{TYPES.get(qtype, qtype)} {name}"'
+        )
 
     def _report(self, now_s: float) -> None:
         if now_s < self._say_s:

@@ -263,7 +263,7 @@ class Observer:
 
     def _apply_log(self, corefile: "Corefile | None", config: "Config") -> None:
         if self._pump is None:
-            if corefile is None or not any(one.log or one.errors for one in corefile.blocks):
+            if corefile is None:
                 return
             from fastdns.control.observe.log import LogPump, Writer
 
