@@ -42,7 +42,7 @@ _SERIES_MIN = (
 )
 _LOG_MIN, _LOG_MAX = 16 * KIB, MIB
 _LOG_SHARE = 64  #: of the rest, for each process that writes one
-_LOG_SHARE_QUERIES = 4  #: for all of them together, where queries are logged: 98 ms at 20,000 a second
+_LOG_SHARE_QUERIES = 2  #: for all of them together, where queries are logged: 160 ms at 20,000 a second
 
 # Proportional set size without the segments; measured 29 MiB with two workers.
 _PROCESSES_BASE = 20 * MIB  #: keeper, control, coordinator

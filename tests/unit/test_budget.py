@@ -127,7 +127,7 @@ def test_a_plan_never_exceeds_the_limit(limit: int, workers: int, listeners: int
 def test_logged_queries_have_larger_rings() -> None:
     """Control may be busy with a scrape for some 50 ms; the rest is shared out as before."""
     plain, logging = (make_plan(16 * MIB, 2, 2, None, log_queries=one) for one in (False, True))
-    assert (plain.geometry.log, logging.geometry.log) == (32 * 1024, 128 * 1024)
+    assert (plain.geometry.log, logging.geometry.log) == (32 * 1024, 256 * 1024)
     assert plain.memory == logging.memory
     small = make_plan(MEMORY_MIN, 2, 2, None, log_queries=True).geometry
     assert small.log >= make_plan(MEMORY_MIN, 2, 2, None).geometry.log

@@ -54,7 +54,7 @@ class Figures:
 
     def counter(self, name: str) -> int:
         """A counter of the data and upstream planes, over all processes."""
-        return self.post["counters"].get(name, 0) + sum(one["counters"].get(name, 0) for one in self.regions)
+        return self.post["counters"][name] + sum(one["counters"][name] for one in self.regions)
 
     def all_series(self) -> "Iterator[tuple[SeriesName, Series]]":
         """What each worker counted for each pair of listener and zone."""

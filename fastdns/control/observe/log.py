@@ -264,6 +264,11 @@ class LogPump:
             reader.set_locals(local)
 
     @property
+    def batch(self) -> int:
+        """As many records at once mean that some ring has more."""
+        return BATCH
+
+    @property
     def logs_queries(self) -> bool:
         """Whether any zone has a `log` line."""
         return any(self._rules)

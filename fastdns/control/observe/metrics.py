@@ -144,13 +144,13 @@ COREDNS: tuple[Metric, ...] = (
     ),
     Metric(
         "coredns_forward_healthcheck_broken_total", "counter", _NONE,
-        "Questions for which no upstream seemed healthy.",
-        _one(lambda f: f.counter("no_upstream")),
+        "Questions for which no upstream was healthy: 0 as long as health checks are accepted only.",
+        _one(lambda _: 0),
     ),
     Metric(
         "coredns_forward_max_concurrent_rejects_total", "counter", _NONE,
-        "Questions rejected because max_concurrent was reached.",
-        _one(lambda f: f.counter("concurrent_rejected")),
+        "Questions rejected because max_concurrent was reached: 0 as long as it is accepted only.",
+        _one(lambda _: 0),
     ),
     Metric(
         "coredns_health_request_duration_seconds", "histogram", _NONE,

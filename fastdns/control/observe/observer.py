@@ -32,8 +32,9 @@ _PROBE_SLOW_S = 1.0
 _BOUNDS_S = (0.00025, 0.0025, 0.025, 0.25, 2.5)  #: of coredns_health_request_duration_seconds
 
 # How long a record may lie in a ring: nobody wakes for each, and an idle server hardly wakes at all.
-_LOG_BUSY_S = 0.005
-_LOG_IDLE_S = 0.2
+_LOG_FULL_S = 0.002  #: many at once: they may be as many again
+_LOG_BUSY_S = 0.02
+_LOG_IDLE_S = 0.125
 _LOG_QUIET_S = 0.5  #: no `log`: only errors come
 
 
@@ -280,8 +281,8 @@ class Observer:
             pump = self._pump
             if pump is None:
                 await asyncio.sleep(_LOG_QUIET_S)
-            elif pump.pump(time.monotonic()):
-                await asyncio.sleep(_LOG_BUSY_S)
+            elif taken := pump.pump(time.monotonic()):
+                await asyncio.sleep(_LOG_BUSY_S if taken < pump.batch else _LOG_FULL_S)
             else:
                 await asyncio.sleep(_LOG_IDLE_S if pump.logs_queries else _LOG_QUIET_S)
 
