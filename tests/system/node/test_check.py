@@ -69,6 +69,7 @@ def test_a_node_where_all_is_well(node: Lab) -> None:
     assert "kube-proxy    iptables-nft" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["iptables-legacy", "nft"])
 def test_kube_proxys_other_forms(node: Lab, mode: str) -> None:
     kube_proxy(node, mode)

@@ -175,6 +175,7 @@ def test_new_questions_go_elsewhere_while_pending_ones_finish(node: Lab) -> None
         assert server.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_a_fallback_that_shall_not_linger(node: Lab) -> None:
     with serving(node, linger_s=0) as server:
         assert "fallback" in table(node), "a crash is bridged all the same"
@@ -184,6 +185,7 @@ def test_a_fallback_that_shall_not_linger(node: Lab) -> None:
     assert node.ask("pod", SERVICE[4]) == DIRECT
 
 
+@pytest.mark.slow
 def test_skip_teardown_leaves_everything(node: Lab) -> None:
     harden(node)
     with serving(node, skip_teardown=True) as server:
@@ -269,6 +271,7 @@ def test_starts_and_kills_leave_one_set_of_rules(node: Lab) -> None:
     assert accepts(node) == accepts(node, "iptables-legacy") == 0
 
 
+@pytest.mark.slow
 def test_somebody_else_serves_there_too(node: Lab) -> None:
     """kubespray's second DaemonSet: its permanent address stays, and is not taken down with us."""
     node.run("ip", "link", "add", INTERFACE, "type", "bridge")

@@ -80,7 +80,7 @@ def test_served_killed_and_served_again(node: Lab) -> None:
         one.close()
 
 
-@pytest.mark.parametrize("backend", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("backend", ["iptables-nft", pytest.param("iptables-legacy", marks=pytest.mark.slow)])
 def test_input_drops(node: Lab, backend: str) -> None:
     drop_input(node, backend)
     with serving(node) as server:
