@@ -208,6 +208,19 @@ def test_classes(classes: tuple[str, ...], expected: str, segments: Segments, op
     assert [line[7] for line in lines.read()] == list(expected)
 
 
+def test_lines_come_in_the_order_of_their_times(segments: Segments, opened: list[Lines]) -> None:
+    """Each worker has a ring of its own; errors come after the lines of their batch."""
+    lines = Lines(segments, with_log(log("{name}")))
+    opened.append(lines)
+    for ring, times in enumerate(((3, 5, 9), (1, 5, 5, 20), (2, 4, 10))):
+        for time_ms in times:
+            lines.logs[ring].query(b"\x02%02d\x01%d\0" % (time_ms, ring), time_ms=time_ms)
+    found = lines.read()
+    assert [int(line[7:9]) for line in found] == [1, 2, 3, 4, 5, 5, 5, 9, 10, 20]
+    lines.logs[1].query(b"\x02ff\0", time_ms=(1 << 64) - 1)
+    assert lines.read() == ["[INFO] ff."]
+
+
 def test_records_that_make_no_sense(segments: Segments, opened: list[Lines]) -> None:
     """A worker gone wild: nothing is written, nothing breaks, it is counted."""
     lines = Lines(segments, with_log(log("{name}")))

@@ -21,6 +21,11 @@ class LogReader:
     invalid: int
     def __init__(self, fd: int, texts: Texts) -> None: ...
     def set_locals(self, listeners: Sequence[str]) -> None: ...
-    def take(
-        self, rules: Sequence[Sequence[Rule]], out: Out, errors: list[ErrorRecord], most: int
-    ) -> int: ...
+
+def take(
+    readers: list[LogReader],
+    rules: Sequence[Sequence[Rule]],
+    out: Out,
+    errors: list[ErrorRecord],
+    most: int,
+) -> int: ...

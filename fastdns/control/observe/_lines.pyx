@@ -22,9 +22,11 @@ from fastdns._shm cimport (
     FD_ENTRY_POSITIVE,
     FD_RECORD_LOG_ERROR,
     FD_RECORD_LOG_QUERY,
+    fd_load64,
     fd_log_error_t,
     fd_log_query_t,
     fd_log_t,
+    fd_record_t,
     sockaddr_in,
     sockaddr_in6,
 )
@@ -37,6 +39,9 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *address, char *out, uint32_t size)
     uint16_t ntohs(uint16_t value)
+
+cdef extern from *:
+    const uint64_t NEVER "UINT64_MAX"
 
 cdef enum:
     RECORD_MAX = 4096            # octets; a query's record is 96 and a name
@@ -342,6 +347,8 @@ cdef class LogReader:
     cdef Texts texts
     cdef dict class_texts
     cdef list locals
+    cdef bint peeked
+    cdef uint64_t at_ms
     cdef public int invalid      # records that made no sense, dropped
 
     def __cinit__(self, int fd, Texts texts):
@@ -372,37 +379,43 @@ cdef class LogReader:
             return out.put_bytes(text)
         return put_address(out, record.peer.sin6_family, record.local.address)
 
-    def take(self, rules, Out out, list errors, uint32_t most):
-        """Move records out of the ring, at most ``most``; returns how many there were.
-
-        rules: a list of Rule for each zone's number; out gets lines of `log`; errors gets (zone, rcode, qtype,
-        upstream, errno, kind, tcp, name, text) for each record of `errors`.
-        """
-        cdef uint8_t record[RECORD_MAX]
-        cdef uint32_t taken = 0
-        cdef uint32_t octets
-        cdef const void *found
-        while taken < most:
+    cdef uint64_t next_ms(self):
+        # When the next record was written; NEVER: there is none. Asked again only after that one was taken.
+        cdef const fd_record_t *found
+        if not self.peeked:
             found = ring_next(&self.ring)
-            if found == NULL:
-                break
-            octets = ring_record_len(&self.ring)
-            taken += 1
-            if octets > RECORD_MAX:
-                self.invalid += 1
-                ring_release(&self.ring)
-                continue
-            memset(record, 0, sizeof(fd_log_query_t))
-            memcpy(record, found, octets)
-            # Lines are no promise: one that a dying control has taken may be lost, none is written twice.
+            self.at_ms = NEVER
+            if found != NULL:
+                self.peeked = True
+                self.at_ms = 0
+                if ring_record_len(&self.ring) >= 16:
+                    self.at_ms = min(fd_load64(<const char *>found + 8), <uint64_t>NEVER - 1)
+        return self.at_ms
+
+    cdef int take_one(self, rules, Out out, list errors) except -1:
+        # The record that next_ms saw.
+        cdef uint8_t record[RECORD_MAX]
+        cdef uint32_t octets
+        cdef const void *found = ring_next(&self.ring)
+        self.peeked = False
+        if found == NULL:
+            return 0
+        octets = ring_record_len(&self.ring)
+        if octets > RECORD_MAX:
+            self.invalid += 1
             ring_release(&self.ring)
-            if record[4] == FD_RECORD_LOG_QUERY and self.is_query(record, octets):
-                self.write(rules, out, <const fd_log_query_t *>record)
-            elif record[4] == FD_RECORD_LOG_ERROR and self.is_error(record, octets):
-                errors.append(self.error(<const fd_log_error_t *>record))
-            else:
-                self.invalid += 1
-        return taken
+            return 0
+        memset(record, 0, sizeof(fd_log_query_t))
+        memcpy(record, found, octets)
+        # Lines are no promise: one that a dying control has taken may be lost, none is written twice.
+        ring_release(&self.ring)
+        if record[4] == FD_RECORD_LOG_QUERY and self.is_query(record, octets):
+            self.write(rules, out, <const fd_log_query_t *>record)
+        elif record[4] == FD_RECORD_LOG_ERROR and self.is_error(record, octets):
+            errors.append(self.error(<const fd_log_error_t *>record))
+        else:
+            self.invalid += 1
+        return 0
 
     cdef bint is_query(self, const uint8_t *record, uint32_t octets):
         return (octets >= sizeof(fd_log_query_t)
@@ -438,3 +451,23 @@ cdef class LogReader:
         return (record.zone, record.rcode, record.qtype, record.upstream, record.error, record.kind,
                 bool(record.tcp), text.take().decode("ascii"),
                 (<const char *>name + record.qname_len)[:record.text_len])
+
+
+def take(list readers, rules, Out out, list errors, uint32_t most):
+    """Move records out of the rings in the order of their times, at most ``most``; returns how many there were.
+
+    rules: a list of Rule for each zone's number; out gets lines of `log`; errors gets (zone, rcode, qtype,
+    upstream, errno, kind, tcp, name, text) for each record of `errors`.
+    """
+    cdef LogReader reader, first
+    cdef uint32_t taken = 0
+    while taken < most:
+        first = None
+        for reader in readers:
+            if reader.next_ms() != NEVER and (first is None or reader.at_ms < first.at_ms):
+                first = reader
+        if first is None:
+            break
+        first.take_one(rules, out, errors)
+        taken += 1
+    return taken

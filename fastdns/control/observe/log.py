@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastdns import log as own_log
-from fastdns.control.observe._lines import CLASSES, STEPS, LogReader, Out, Rule, Texts
+from fastdns.control.observe._lines import CLASSES, STEPS, LogReader, Out, Rule, Texts, take
 from fastdns.control.observe.names import Names, block_of_zone
 from fastdns.control.observe.readers import RCODES
 
@@ -43,7 +43,7 @@ _TYPES = (
 )
 TYPES = {int(number): name for number, _, name in (one.partition(":") for one in _TYPES.split())}
 
-BATCH = 512  #: records taken from a ring before the others have their turn
+BATCH = 1024  #: records taken before the event loop has its turn
 _SAY_AGAIN_S = 60.0  #: between two lines about dropped lines
 _PIPE_BUF = 4096  #: octets that a pipe takes whole, and has room for when it says that it has room
 _STDOUT = 1
@@ -265,7 +265,7 @@ class LogPump:
 
     @property
     def batch(self) -> int:
-        """As many records at once mean that some ring has more."""
+        """As many records at once mean that there are more."""
         return BATCH
 
     @property
@@ -275,10 +275,8 @@ class LogPump:
 
     def pump(self, now_s: float) -> int:
         """Write what is there; returns how many records there were. now_s: of time.monotonic."""
-        taken = 0
         errors: list[ErrorRecord] = []
-        for reader in self._readers:
-            taken += reader.take(self._rules, self._out, errors, BATCH)
+        taken = take(self._readers, self._rules, self._out, errors, BATCH)
         lines = [line for record in errors for line in self._error_lines(record, now_s)]
         for one in {id(one): one for one in self._errors.values()}.values():
             lines += one.due(now_s)
