@@ -68,6 +68,8 @@
     X(failures, "questions ended by a failure (SERVFAIL to the clients)") \
     X(answer_ring_full, "answer records dropped because the ring was full") \
     X(quarantined, "questions refused because two coordinators died on them") \
+    X(changed_full, "questions refused because no place was left for what a table made of them") \
+    X(slow_full, "questions refused because too many of their block waited for the Python thread") \
     /* coordinator: the cache */ \
     X(stores, "entries stored") \
     X(not_stored, "answers handed on and not stored") \

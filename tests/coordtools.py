@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import dns.flags
 import dns.message
@@ -425,7 +425,7 @@ class World:
 
     # --- a worker's part ---
 
-    def put(self, name: str | bytes, qtype: str | int = "A", worker: int = 0, **options: int) -> int:
+    def put(self, name: str | bytes, qtype: str | int = "A", worker: int = 0, **options: Any) -> int:
         """Put a question; returns its ticket."""
         self._ticket += 1
         ticket = self._ticket << 32 | self._ticket & 0xFFF

@@ -23,8 +23,9 @@ from fastdns._segments cimport map_segment, post_check, region_check
 from fastdns._shm cimport (
     FD_LAYOUT_VERSION,
     FD_MAGIC_CONFIG,
-    FD_Q_RD,
     FD_QUARANTINE,
+    FD_Q_CLIENT,
+    FD_Q_RD,
     FD_RECORD_QUESTION,
     fd_announce_sleep,
     fd_answer_t,
@@ -34,6 +35,8 @@ from fastdns._shm cimport (
     fd_load32,
     fd_load64,
     fd_post_t,
+    fd_question_client_off,
+    fd_question_client_t,
     fd_question_t,
     fd_record_t,
     fd_region_t,
@@ -65,6 +68,24 @@ class Record:
     entry: bytes
 
 
+cdef void write_client(fd_question_client_t *out, client) except *:
+    address, port, tcp = client
+    cdef bytes packed
+    cdef sockaddr_in *inet = <sockaddr_in *>&out.peer
+    memset(out, 0, sizeof(fd_question_client_t))
+    out.tcp = tcp
+    if ":" in address:
+        packed = socket.inet_pton(socket.AF_INET6, address)
+        out.peer.sin6_family = AF_INET6
+        out.peer.sin6_port = socket.htons(port)
+        memcpy(&out.peer.sin6_addr, <const char *>packed, 16)
+    else:
+        packed = socket.inet_pton(socket.AF_INET, address)
+        inet.sin_family = AF_INET
+        inet.sin_port = socket.htons(port)
+        memcpy(&inet.sin_addr, <const char *>packed, 4)
+
+
 cdef class WorkerSide:
     """A worker as the coordinator sees it: puts questions, takes answers, sleeps and wakes."""
 
@@ -89,15 +110,17 @@ cdef class WorkerSide:
         self.wake_coordinator = wake_coordinator
 
     def put(self, uint64_t ticket, const uint8_t[::1] qname, uint16_t qtype=1, uint16_t qclass=1,
-            uint8_t flags=FD_Q_RD, uint8_t key_flags=0, uint16_t group=0, uint8_t variant=0) -> int:
-        """Put a question; returns its key hash, or 0 when the ring is full."""
+            uint8_t flags=FD_Q_RD, uint8_t key_flags=0, uint16_t group=0, uint8_t variant=0,
+            client=None) -> int:
+        """Put a question; returns its key hash, or 0 when the ring is full. client: (address, port, tcp)."""
         cdef uint64_t[33] folded
         cdef uint32_t qname_len = <uint32_t>qname.shape[0]
         cdef uint64_t key_hash = name_fold_hash(
             &qname[0], qname_len, key_extra(group, variant, key_flags, qtype, qclass),
             self.hash_key, <uint8_t *>folded)
         cdef fd_question_t *question = <fd_question_t *>ring_reserve(
-            &self.questions, <uint32_t>sizeof(fd_question_t) + qname_len)
+            &self.questions, <uint32_t>sizeof(fd_question_t) + qname_len if client is None else
+            fd_question_client_off(<uint8_t>qname_len) + <uint32_t>sizeof(fd_question_client_t))
         if question == NULL:
             return 0
         question.record.kind = FD_RECORD_QUESTION
@@ -111,6 +134,10 @@ cdef class WorkerSide:
         question.qname_len = <uint8_t>qname_len
         question.flags = flags
         memcpy(<uint8_t *>question + sizeof(fd_question_t), folded, qname_len)
+        if client is not None:
+            question.flags |= FD_Q_CLIENT
+            write_client(<fd_question_client_t *>(<uint8_t *>question + fd_question_client_off(<uint8_t>qname_len)),
+                         client)
         ring_commit(&self.questions)
         ring_eventfd(self.wake_coordinator)
         return key_hash

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
 from fastdns._compress cimport compress_room_t
 from fastdns._memory cimport fd_take
+from fastdns._proto cimport MESSAGE_MAX
 from fastdns._response cimport response_t
 from fastdns._ring cimport ring_open
 from fastdns._segments cimport boottime_ms, config_check, map_segment, post_check, region_check
@@ -36,6 +37,7 @@ from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
 from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach
+from fastdns.coordinator._table cimport table_changes
 from fastdns.coordinator._tcp cimport tcp_open
 from fastdns.coordinator._udp cimport udp_open
 from fastdns.coordinator._upstream cimport upstream_inherit
@@ -121,6 +123,9 @@ cdef class Coordinator:
             upstream_inherit(&c.upstreams[i], fd_load16(&c.post.upstream_wait_ms[i]))
         c.response = <response_t *>_take(sizeof(response_t))
         c.room = <compress_room_t *>_take(sizeof(compress_room_t))
+        if table_changes(c):
+            c.made = <uint8_t *>_take(MESSAGE_MAX + 1)
+            c.restored = <uint8_t *>_take(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)
         if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c)):
             raise MemoryError("no memory")

@@ -16,6 +16,11 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
 # The flight's timer went off: silence, or the end of its time.
 cdef void exchange_silence(coordinator_t *c, uint32_t flight) noexcept nogil
 
+# What the Python thread said of a flight it had (FLIGHT_SLOW): the walk goes on behind its step, with
+# what it made of the question (flight_change); or the answer stands in c.made.
+cdef void exchange_resume(coordinator_t *c, uint32_t flight) noexcept nogil
+cdef void exchange_made(coordinator_t *c, uint32_t flight) noexcept nogil
+
 # Send what was put, and find other ways for the questions of channels that failed. After this
 # nothing waits to be sent but what TCP didn't take.
 cdef void exchange_settle(coordinator_t *c) noexcept nogil

@@ -30,13 +30,15 @@ from fastdns._proto cimport (
     REFUSED,
     SERVFAIL,
 )
-from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
+from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response, response_matches, response_t
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,
     FD_ENTRY_QNAME_OFF,
     FD_NO_ZONE,
     FD_PLUGIN_FORWARD,
+    FD_PLUGIN_REWRITE,
     FD_Q_ALONE,
+    FD_Q_CLIENT,
     FD_RECORD_QUESTION,
     FD_ZONE_REFUSED,
     FD_ZONE_ROTATE,
@@ -44,11 +46,15 @@ from fastdns._shm cimport (
     fd_block_t,
     fd_entry_t,
     fd_load32,
+    fd_question_client_off,
+    fd_question_client_t,
     fd_question_t,
     fd_record_t,
     fd_zone,
 )
 from fastdns._stats cimport (
+    FD_C_changed_full,
+    FD_C_slow_full,
     FD_C_inflight_full,
     FD_C_found_stored,
     FD_C_joined,
@@ -71,10 +77,16 @@ from fastdns.coordinator._inflight cimport (
     attempt_remove,
     flight_join,
     flight_qname,
+    flight_asked,
+    flight_asked_name,
+    flight_change,
     inflight_add,
     inflight_find,
     inflight_remove,
 )
+from fastdns.coordinator._names cimport name_listed
+from fastdns.coordinator._rewrite cimport rewrite_response
+from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._judge cimport (
     JUDGE_STORE,
     JUDGE_UNUSABLE,
@@ -96,20 +108,31 @@ from fastdns.coordinator._state cimport (
     FLIGHT_NO_EDNS,
     FLIGHT_ORPHAN,
     FLIGHT_REFUSED,
+    FLIGHT_SLOW,
     FLIGHT_TCP,
     FLIGHT_USED,
     NONE,
     TCP_SLOT,
     UPSTREAM_CHANNELS,
     ask_rc,
+    change_t,
     coordinator_t,
     flight_t,
     question_t,
 )
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
-from fastdns.coordinator._table cimport TABLE_FORWARD, name_listed, table_rc, table_walk
+from fastdns.coordinator._table cimport (
+    TABLE_ANSWER,
+    TABLE_BUSY,
+    TABLE_FORWARD,
+    TABLE_FULL,
+    TABLE_NO_NEXT,
+    TABLE_WAIT,
+    table_rc,
+    table_walk,
+)
 from fastdns.coordinator._tcp cimport tcp_ask, tcp_flush
-from fastdns.coordinator._timers cimport timers_set
+from fastdns.coordinator._timers cimport timers_clear, timers_set
 from fastdns.coordinator._udp cimport udp_ask, udp_flush, udp_retire
 from fastdns.coordinator._upstream cimport (
     SILENCES,
@@ -135,7 +158,7 @@ cdef enum:
 
 
 cdef bint read_question(const fd_record_t *record, uint32_t octets, question_t *question,
-                        uint8_t *qname, uint64_t *ticket) noexcept nogil:
+                        uint8_t *qname, uint64_t *ticket, fd_question_client_t *client) noexcept nogil:
     # Copy, then check: the worker could still change its ring's memory.
     cdef fd_question_t raw
     if octets < sizeof(fd_question_t):
@@ -153,6 +176,12 @@ cdef bint read_question(const fd_record_t *record, uint32_t octets, question_t *
     question.qclass = raw.qclass
     question.qname_len = raw.qname_len
     question.flags = raw.flags
+    if raw.flags & FD_Q_CLIENT:
+        if octets < fd_question_client_off(raw.qname_len) + sizeof(fd_question_client_t):
+            return False
+        memcpy(client, <const uint8_t *>record + fd_question_client_off(raw.qname_len),
+               sizeof(fd_question_client_t))
+        question.flags |= FD_Q_ALONE
     return raw.qname_len != 0 and name_length(qname, raw.qname_len) == raw.qname_len
 
 
@@ -160,8 +189,9 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
                             uint32_t octets) noexcept nogil:
     cdef question_t question
     cdef uint8_t[256] qname
+    cdef fd_question_client_t client
     cdef uint64_t ticket = 0
-    if not read_question(record, octets, &question, qname, &ticket):
+    if not read_question(record, octets, &question, qname, &ticket, &client):
         bump(c.counters, FD_C_questions_invalid, 1)
         return
     bump(c.counters, FD_C_questions, 1)
@@ -171,7 +201,7 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
         return
     hand_take(c.post, question.key_hash, qname, question.qname_len)
     fd_debug_question(qname, question.qname_len)
-    start(c, worker, &question, qname, ticket)
+    start(c, worker, &question, qname, ticket, &client)
     hand_clear(c.post)
 
 
@@ -208,7 +238,7 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
 
 
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
-                uint64_t ticket) noexcept nogil:
+                uint64_t ticket, const fd_question_client_t *client) noexcept nogil:
     cdef uint32_t index = NONE
     cdef uint32_t zone
     cdef flight_t *flight
@@ -237,16 +267,40 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
     flight.zone = <uint16_t>zone
     flight.block = fd_block(c.config, fd_zone(c.config, zone).block)
+    flight.plugin = FD_PLUGIN_FORWARD
+    if question.flags & FD_Q_CLIENT and not keep_client(c, flight, client):
+        bump(c.counters, FD_C_changed_full, 1)
+        fail(c, index, EDE_OTHER)
+        return
     go_on(c, index)
+
+
+cdef bint keep_client(coordinator_t *c, flight_t *flight, const fd_question_client_t *client) noexcept nogil:
+    cdef change_t *change = flight_change(c, flight)
+    if change == NULL:
+        return False
+    change.client = client[0]
+    change.has_client = 1
+    return True
 
 
 cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
     # The steps of its block, as far as one that takes the question.
     cdef flight_t *flight = &c.flights[index]
-    cdef table_rc rc = table_walk(c, flight)
+    cdef table_rc rc = table_walk(c, index)
     cdef uint32_t upstream
+    if rc == TABLE_ANSWER:
+        conclude_made(c, index)
+        return
+    if rc == TABLE_WAIT:
+        timers_set(&c.timers, index, flight.deadline_ms)
+        return
     if rc != TABLE_FORWARD:
-        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        if rc == TABLE_BUSY:
+            bump(c.counters, FD_C_slow_full, 1)
+        elif rc == TABLE_FULL:
+            bump(c.counters, FD_C_changed_full, 1)
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY if rc == TABLE_NO_NEXT else EDE_OTHER)
         return
     upstream = upstream_first(c, flight.forward)
     if upstream == NONE:
@@ -311,8 +365,12 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
     cdef uint32_t qname_len = flight.question.qname_len
     source.block = block
     source.zone = flight.zone
-    source.plugin = FD_PLUGIN_FORWARD
+    source.plugin = flight.plugin
     source.marks = 0
+    if flight.change != NONE and c.changes[flight.change].rewritten:
+        source.plugin = FD_PLUGIN_REWRITE
+    if source.plugin != FD_PLUGIN_FORWARD:
+        source.marks = FD_ENTRY_CHANGED
     source.keep = KEEP_POSITIVE | KEEP_NEGATIVE
     if block.cached.count and not name_listed(c, &block.cached, qname, qname_len):
         source.keep = KEEP_OUTSIDE
@@ -352,7 +410,7 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
     if c.now_ms >= flight.deadline_ms:
-        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        fail(c, index, EDE_OTHER if flight.state & FLIGHT_SLOW else EDE_NO_REACHABLE_AUTHORITY)
         return
     flight.tries += 1
     upstream_silent(&c.upstreams[flight.upstream], 1)
@@ -410,8 +468,8 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
     hand_take_flight(c, index)
     if edns_refused(flight, msg, octets):
         without_edns(c, index, attempt)
-    elif not response_matches(msg, octets, flight_qname(c, flight), flight.question.qname_len,
-                              flight.question.qtype, flight.question.qclass):
+    elif not response_matches(msg, octets, flight_asked_name(c, flight), flight_asked(c, flight).qname_len,
+                              flight_asked(c, flight).qtype, flight_asked(c, flight).qclass):
         bump(c.counters, FD_C_upstream_mismatched, 1)
     elif not cut and parse_response(msg, octets, c.response) != RESPONSE_OK:
         bump(c.counters, FD_C_upstream_malformed, 1)
@@ -505,18 +563,60 @@ cdef const fd_entry_t *better(coordinator_t *c) noexcept nogil:
     return stored
 
 
+cdef const uint8_t *restore(coordinator_t *c, const flight_t *flight, const uint8_t *msg) noexcept nogil:
+    # The response as one to the client's own question; c.response describes it then. NULL: too long.
+    cdef uint32_t rcode = 0
+    cdef uint32_t octets = rewrite_response(c, flight, msg, c.response, c.restored, &rcode)
+    if octets == 0 or parse_response(c.restored, octets, c.response) != RESPONSE_OK:
+        return NULL
+    if rcode > FLAG_RCODE:       # its upper bits stood in the OPT
+        c.response.rcode = <uint16_t>rcode
+        c.response.kind = RESPONSE_FAILURE
+    return c.restored
+
+
+cdef void conclude_made(coordinator_t *c, uint32_t index) noexcept nogil:
+    # An answer that a step made: from here on like an upstream's.
+    if parse_response(c.made, c.made_len, c.response) != RESPONSE_OK:
+        fail(c, index, EDE_OTHER)
+        return
+    conclude(c, index, c.made)
+
+
+cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
+    c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
+    timers_clear(&c.timers, index)
+    hand_take_flight(c, index)
+    go_on(c, index)
+    hand_clear(c.post)
+
+
+cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
+    c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
+    hand_take_flight(c, index)
+    conclude_made(c, index)
+    hand_clear(c.post)
+
+
 cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef const fd_entry_t *entry = c.entry
     cdef source_t source
     cdef judge_rc verdict
+    if flight.change != NONE and c.changes[flight.change].rewritten:
+        msg = restore(c, flight, msg)
+        if msg == NULL:
+            bump(c.counters, FD_C_upstream_malformed, 1)
+            fail(c, index, EDE_OTHER)
+            return
     source_of(c, flight, &source)
     verdict = judge(&source, &flight.question, flight_qname(c, flight), msg, c.response, c.now_ms, c.room,
                     c.entry)
     if verdict == JUDGE_UNUSABLE:
         bump(c.counters, FD_C_upstream_malformed, 1)
         return
-    bump(c.counters, FD_C_upstream_answers, 1)
+    if source.plugin == FD_PLUGIN_FORWARD or source.plugin == FD_PLUGIN_REWRITE:
+        bump(c.counters, FD_C_upstream_answers, 1)
     if fd_zone(c.config, flight.zone).flags & FD_ZONE_ROTATE:
         rotate_find(c.entry)
     if verdict != JUDGE_STORE:

@@ -3,7 +3,7 @@
 # memory is taken at open; every operation is O(1).
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns.coordinator._state cimport coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport change_t, coordinator_t, flight_t, question_t
 
 # Take the memory for `capacity` questions (INFLIGHT_MAX at most) and their timers. False: no memory.
 cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil
@@ -22,6 +22,14 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
 cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil
 
 cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight) noexcept nogil
+
+# What is asked for the flight: its own question, or what a table made of it.
+cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil
+cdef const uint8_t *flight_asked_name(const coordinator_t *c, const flight_t *flight) noexcept nogil
+
+# The place of what a table makes of the flight's question, taken and filled with the question as it
+# is where there was none. NULL: all are taken.
+cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil
 
 # Worker `worker` waits for the flight; a newer ticket takes an older one's place. Returns whether
 # that worker waited already.

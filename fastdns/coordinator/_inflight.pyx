@@ -9,6 +9,7 @@ from fastdns._memory cimport fd_take
 from fastdns._shm cimport FD_Q_ALONE
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
+    CHANGE_SHARE,
     FLIGHT_LISTED,
     FLIGHT_USED,
     INFLIGHT_MAX,
@@ -16,6 +17,7 @@ from fastdns.coordinator._state cimport (
     NONE,
     SHORT_NAME,
     attempt_t,
+    change_t,
     channel_t,
     coordinator_t,
     flight_t,
@@ -29,11 +31,12 @@ cdef enum:
 
 cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     cdef uint32_t buckets = 64
-    cdef uint32_t long_names, i
+    cdef uint32_t long_names, changes, i
     capacity = min(max(capacity, 64), <uint32_t>INFLIGHT_MAX)
     while buckets < capacity:
         buckets *= 2
     long_names = capacity // LONG_NAME_SHARE
+    changes = capacity // CHANGE_SHARE
     c.capacity = capacity
     c.flight_mask = buckets - 1
     c.attempt_mask = 2 * buckets - 1
@@ -43,10 +46,11 @@ cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     c.flight_buckets = <uint16_t *>fd_take(buckets * sizeof(uint16_t), 0xff)
     c.attempt_buckets = <uint16_t *>fd_take(2 * buckets * sizeof(uint16_t), 0xff)
     c.long_names = <uint8_t *>fd_take(long_names * LONG_NAME, 0)
+    c.changes = <change_t *>fd_take(changes * sizeof(change_t), 0)
     c.orphans = <uint16_t *>fd_take(capacity * sizeof(uint16_t), 0)
     if (not timers_open(&c.timers, capacity, c.now_ms) or c.flights == NULL or c.tickets == NULL
             or c.attempts == NULL or c.flight_buckets == NULL or c.attempt_buckets == NULL
-            or c.long_names == NULL or c.orphans == NULL):
+            or c.long_names == NULL or c.changes == NULL or c.orphans == NULL):
         inflight_close(c)
         return False
     for i in range(capacity):
@@ -56,7 +60,9 @@ cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     for i in range(long_names):
         (<uint16_t *>&c.long_names[i * LONG_NAME])[0] = (
             <uint16_t>(i + 1) if i + 1 < long_names else <uint16_t>NONE)
-    c.free_flights = c.free_attempts = c.free_long_names = 0
+    for i in range(changes):
+        c.changes[i].next = <uint16_t>(i + 1) if i + 1 < changes else <uint16_t>NONE
+    c.free_flights = c.free_attempts = c.free_long_names = c.free_changes = 0
     c.inflight_used = c.extra_attempts = 0
     # Names choose a flight's hash only through the cache's secret key; IDs are ours. The attempts'
     # hash gets a secret so that an upstream can't aim at one chain either.
@@ -74,12 +80,14 @@ cdef void inflight_close(coordinator_t *c) noexcept nogil:
     free(c.flight_buckets)
     free(c.attempt_buckets)
     free(c.long_names)
+    free(c.changes)
     free(c.orphans)
     c.flights = NULL
     c.tickets = NULL
     c.attempts = NULL
     c.flight_buckets = c.attempt_buckets = c.orphans = NULL
     c.long_names = NULL
+    c.changes = NULL
 
 
 # --- flights ---
@@ -97,6 +105,35 @@ cdef inline uint8_t *flight_name(const coordinator_t *c, const flight_t *flight)
 
 cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight) noexcept nogil:
     return flight_name(c, flight)
+
+
+cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    if flight.change == NONE:
+        return &flight.question
+    return &c.changes[flight.change].question
+
+
+cdef const uint8_t *flight_asked_name(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    if flight.change == NONE:
+        return flight_name(c, flight)
+    return c.changes[flight.change].qname
+
+
+cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
+    cdef change_t *change
+    if flight.change != NONE:
+        return &c.changes[flight.change]
+    if c.free_changes == NONE:
+        return NULL
+    change = &c.changes[c.free_changes]
+    flight.change = c.free_changes
+    c.free_changes = change.next
+    change.question = flight.question
+    change.rule_count = 0
+    change.has_client = 0
+    change.rewritten = 0
+    memcpy(change.qname, flight_name(c, flight), flight.question.qname_len)
+    return change
 
 
 cdef bint same_question(const question_t *a, const question_t *b) noexcept nogil:
@@ -129,7 +166,7 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
     c.free_flights = flight.next
     memset(flight, 0, sizeof(flight_t))
     flight.question = question[0]
-    flight.next = flight.attempts = flight.long_name = NONE
+    flight.next = flight.attempts = flight.long_name = flight.change = NONE
     flight.state = FLIGHT_USED
     if question.qname_len > SHORT_NAME:
         flight.long_name = c.free_long_names
@@ -158,6 +195,9 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     if flight.long_name != NONE:
         (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0] = c.free_long_names
         c.free_long_names = flight.long_name
+    if flight.change != NONE:
+        c.changes[flight.change].next = c.free_changes
+        c.free_changes = flight.change
     flight.state = 0
     flight.waiting = 0
     flight.next = c.free_flights

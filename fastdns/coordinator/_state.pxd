@@ -19,6 +19,7 @@ from fastdns._shm cimport (
     fd_entry_t,
     fd_forward_t,
     fd_post_t,
+    fd_question_client_t,
     fd_region_t,
     fd_upstream_t,
     iovec,
@@ -33,6 +34,8 @@ cdef enum:
     INFLIGHT_MAX = 16384         # questions under way at most
     SHORT_NAME = 64              # octets of qname that a flight holds itself; longer ones take a place
     LONG_NAME_SHARE = 4          # one place for a long name to so many flights
+    CHANGE_SHARE = 8             # one place for what a table made of a question
+    CHANGE_RULES = 16            # rules of `rewrite` that may have their part in one answer
     POOL_SOCKETS = 32            # UDP sockets that an upstream's questions are spread over; RFC 5452 s9.2
     UPSTREAM_SOCKETS = 64        # with the replaced ones that still wait for answers
     TCP_SLOT = 64                # an upstream's channel of that number is its TCP connection
@@ -53,6 +56,7 @@ cdef enum:                       # flight_t.state
     FLIGHT_REFUSED = 16          # an upstream answered SERVFAIL or the like; another was asked
     FLIGHT_AGAIN = 32            # its channel failed once, and it was asked once more on another
     FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
+    FLIGHT_SLOW = 128            # the Python thread has it
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
@@ -92,10 +96,22 @@ ctypedef struct flight_t:        # a question under way
     uint16_t waiting             # bit i: worker i waits, with tickets[i]
     uint32_t refused             # bit i: nobody is at upstream i
     uint16_t long_name           # place of a qname over SHORT_NAME octets
+    uint16_t change              # place of what a table made of the question
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
     uint8_t state                # FLIGHT_*
+    uint8_t plugin               # FD_PLUGIN_*: what makes the answer
     uint8_t qname[SHORT_NAME]
+
+ctypedef struct change_t:        # what a table made of a flight's question, and who asked it
+    question_t question          # what is asked now
+    uint16_t next                # of the free list
+    uint8_t rule_count
+    uint8_t has_client
+    uint8_t rewritten            # the question is not the client's own, or its answer is changed
+    uint16_t rules[CHANGE_RULES] # steps that have their part in the answer, in order
+    fd_question_client_t client
+    uint8_t qname[256]
 
 ctypedef struct attempt_t:       # a question put to an upstream and not answered
     uint32_t sent_us             # low 32 bits of the clock
@@ -178,6 +194,7 @@ ctypedef struct coordinator_t:
     uint16_t free_flights
     uint16_t free_attempts
     uint16_t free_long_names
+    uint16_t free_changes
     uint32_t extra_attempts      # beyond the first of each flight; `capacity` at most
     uint32_t flight_mask         # buckets - 1
     uint32_t attempt_mask
@@ -187,6 +204,7 @@ ctypedef struct coordinator_t:
     uint16_t *flight_buckets
     uint16_t *attempt_buckets
     uint8_t *long_names          # 256 octets each; a free one begins with the next free one's number
+    change_t *changes
     uint16_t *orphans            # room for one pass over a failed channel
     uint64_t attempt_secret      # of the attempts' hash
     # upstream
@@ -197,5 +215,8 @@ ctypedef struct coordinator_t:
     udp_rx_t *udp_rx
     # judging
     response_t *response
+    uint8_t *made                # MESSAGE_MAX octets: an answer that a step makes
+    uint32_t made_len
+    uint8_t *restored            # MESSAGE_MAX octets: an answer to the client's own question
     compress_room_t *room
     fd_entry_t *entry            # FD_ENTRY_MAX octets, 8-aligned: the answer being made

@@ -2,21 +2,26 @@
 # _table.pxd: a block's chain as a table: what is done to a question, step by step. nogil, no allocation.
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns._shm cimport fd_part_t
-from fastdns.coordinator._state cimport coordinator_t, flight_t
+from fastdns._shm cimport fd_block_t
+from fastdns.coordinator._state cimport coordinator_t, question_t
 
 ctypedef enum table_rc:
     TABLE_FORWARD = 1            # flight.forward says whom to ask
-    TABLE_NO_NEXT = 2            # no step took the question
-
-# Whether a name lies at or below a zone. Both lower case, wire, whole.
-cdef bint name_below(const uint8_t *name, uint32_t name_len, const uint8_t *zone,
-                     uint32_t zone_len) noexcept nogil
-
-# Whether a name lies at or below one of a list's names.
-cdef bint name_listed(const coordinator_t *c, const fd_part_t *names, const uint8_t *name,
-                      uint32_t name_len) noexcept nogil
+    TABLE_ANSWER = 2             # c.made holds the answer, a message of c.made_len octets
+    TABLE_WAIT = 3               # it went to the Python thread
+    TABLE_NO_NEXT = -1           # no step took the question
+    TABLE_FAIL = -2              # a step says that it fails
+    TABLE_BUSY = -3              # the thread's queue is full
+    TABLE_FULL = -4              # no place is left for what a rule made of it
 
 # Go through the steps of the flight's block from flight.step on, as far as one that takes the
 # question. flight.step is then the one behind it.
-cdef table_rc table_walk(coordinator_t *c, flight_t *flight) noexcept nogil
+cdef table_rc table_walk(coordinator_t *c, uint32_t flight) noexcept nogil
+
+# Whether a block's tables have something to say about a question by themselves (hosts): what was
+# stored for it under another configuration is in doubt. For the sweep.
+cdef bint table_meets(const coordinator_t *c, const fd_block_t *block, const question_t *question,
+                      const uint8_t *qname) noexcept nogil
+
+# Whether some block of the configuration does more than forward.
+cdef bint table_changes(const coordinator_t *c) noexcept nogil

@@ -6,38 +6,43 @@ plugins. Once per name, not once per query: what comes out is stored under the c
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp
 
-from fastdns._shm cimport FD_STEP_FORWARD, fd_at, fd_forward_t, fd_part_t, fd_step_t
-from fastdns.coordinator._inflight cimport flight_qname
-from fastdns.coordinator._state cimport coordinator_t, flight_t
-
-
-cdef bint name_below(const uint8_t *name, uint32_t name_len, const uint8_t *zone,
-                     uint32_t zone_len) noexcept nogil:
-    cdef uint32_t off = 0
-    if zone_len > name_len:
-        return False
-    while name_len - off > zone_len:         # label by label; each is at least two octets long
-        off += name[off] + 1u
-    return name_len - off == zone_len and memcmp(name + off, zone, zone_len) == 0
-
-
-cdef bint name_listed(const coordinator_t *c, const fd_part_t *names, const uint8_t *name,
-                      uint32_t name_len) noexcept nogil:
-    cdef const uint8_t *zone = <const uint8_t *>fd_at(c.config, names.off)
-    cdef uint32_t left = names.count
-    cdef uint32_t zone_len
-    while left != 0:
-        zone_len = 0
-        while zone[zone_len] != 0:
-            zone_len += zone[zone_len] + 1u
-        zone_len += 1
-        if name_below(name, name_len, zone, zone_len):
-            return True
-        zone += zone_len
-        left -= zone_len
-    return False
+from fastdns._shm cimport (
+    FD_PLUGIN_HOSTS,
+    FD_PLUGIN_WHOAMI,
+    FD_STEP_FORWARD,
+    FD_STEP_HOSTS,
+    FD_STEP_RULE,
+    FD_STEP_SLOW,
+    FD_STEP_STOP,
+    FD_STEP_WHOAMI,
+    fd_at,
+    fd_block,
+    fd_block_t,
+    fd_forward_t,
+    fd_hosts_t,
+    fd_part_t,
+    fd_step_t,
+)
+from fastdns.coordinator._hosts cimport (
+    HOSTS_ANSWER,
+    HOSTS_FAIL,
+    hosts_answer,
+    hosts_meets,
+    hosts_rc,
+    whoami_answer,
+)
+from fastdns.coordinator._inflight cimport flight_asked, flight_asked_name
+from fastdns.coordinator._names cimport name_below, name_listed
+from fastdns.coordinator._rewrite cimport (
+    REWRITE_BAD,
+    REWRITE_DONE,
+    REWRITE_FULL,
+    rewrite_question,
+    rewrite_rc,
+)
+from fastdns.coordinator._slow cimport slow_ask
+from fastdns.coordinator._state cimport FLIGHT_SLOW, NONE, coordinator_t, flight_t, question_t
 
 
 cdef bint forward_takes(const coordinator_t *c, const fd_forward_t *forward, const uint8_t *name,
@@ -53,16 +58,95 @@ cdef bint forward_takes(const coordinator_t *c, const fd_forward_t *forward, con
     return not name_listed(c, &excepted, name, name_len)
 
 
-cdef table_rc table_walk(coordinator_t *c, flight_t *flight) noexcept nogil:
+cdef table_rc walk_hosts(coordinator_t *c, flight_t *flight, const fd_hosts_t *hosts) noexcept nogil:
+    # 0: the next step's.
+    cdef hosts_rc rc = hosts_answer(c, hosts, flight_asked(c, flight), flight_asked_name(c, flight), c.made,
+                                    &c.made_len)
+    if rc == HOSTS_ANSWER:
+        flight.plugin = FD_PLUGIN_HOSTS
+        return TABLE_ANSWER
+    return TABLE_FAIL if rc == HOSTS_FAIL else <table_rc>0
+
+
+cdef table_rc walk_whoami(coordinator_t *c, flight_t *flight) noexcept nogil:
+    # A worker that is a configuration behind sends no client.
+    if flight.change == NONE or not c.changes[flight.change].has_client:
+        return TABLE_FAIL
+    flight.plugin = FD_PLUGIN_WHOAMI
+    c.made_len = whoami_answer(&c.changes[flight.change].client, flight_asked(c, flight),
+                               flight_asked_name(c, flight), c.made)
+    return TABLE_ANSWER
+
+
+cdef void pass_rules(flight_t *flight, const fd_step_t *steps) noexcept nogil:
+    while flight.step < flight.block.steps.count and steps[flight.step].flags & FD_STEP_RULE:
+        flight.step += 1
+
+
+cdef table_rc walk_rule(coordinator_t *c, flight_t *flight, const fd_step_t *steps,
+                        const fd_step_t *step) noexcept nogil:
+    cdef rewrite_rc rc = rewrite_question(c, flight, step)
+    if rc == REWRITE_BAD:
+        return TABLE_FAIL
+    if rc == REWRITE_FULL:
+        return TABLE_FULL
+    if rc == REWRITE_DONE and step.flags & FD_STEP_STOP:
+        pass_rules(flight, steps)
+    return <table_rc>0
+
+
+cdef table_rc walk_forward(coordinator_t *c, flight_t *flight, const fd_forward_t *forward) noexcept nogil:
+    if not forward_takes(c, forward, flight_asked_name(c, flight), flight_asked(c, flight).qname_len):
+        return <table_rc>0
+    flight.forward = forward
+    return TABLE_FORWARD
+
+
+cdef table_rc table_walk(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
     cdef const fd_step_t *steps = <const fd_step_t *>fd_at(c.config, flight.block.steps.off)
     cdef const fd_step_t *step
-    cdef const fd_forward_t *forward
+    cdef table_rc rc = <table_rc>0
     while flight.step < flight.block.steps.count:
         step = &steps[flight.step]
         flight.step += 1
         if step.kind == FD_STEP_FORWARD:
-            forward = <const fd_forward_t *>fd_at(c.config, step.argument)
-            if forward_takes(c, forward, flight_qname(c, flight), flight.question.qname_len):
-                flight.forward = forward
-                return TABLE_FORWARD
+            rc = walk_forward(c, flight, <const fd_forward_t *>fd_at(c.config, step.argument))
+        elif step.kind == FD_STEP_HOSTS:
+            rc = walk_hosts(c, flight, <const fd_hosts_t *>fd_at(c.config, step.argument))
+        elif step.kind == FD_STEP_WHOAMI:
+            rc = walk_whoami(c, flight)
+        elif step.kind == FD_STEP_SLOW:
+            if not slow_ask(c, index, step):
+                return TABLE_BUSY
+            flight.state |= FLIGHT_SLOW
+            return TABLE_WAIT
+        else:
+            rc = walk_rule(c, flight, steps, step)
+        if rc:
+            return rc
     return TABLE_NO_NEXT
+
+
+cdef bint table_meets(const coordinator_t *c, const fd_block_t *block, const question_t *question,
+                      const uint8_t *qname) noexcept nogil:
+    cdef const fd_step_t *steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
+    cdef uint32_t i
+    for i in range(block.steps.count):
+        if (steps[i].kind == FD_STEP_HOSTS
+                and hosts_meets(c, <const fd_hosts_t *>fd_at(c.config, steps[i].argument), question, qname)):
+            return True
+    return False
+
+
+cdef bint table_changes(const coordinator_t *c) noexcept nogil:
+    cdef const fd_block_t *block
+    cdef const fd_step_t *steps
+    cdef uint32_t number, i
+    for number in range(c.config.blocks.count):
+        block = fd_block(c.config, number)
+        steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
+        for i in range(block.steps.count):
+            if steps[i].kind != FD_STEP_FORWARD:
+                return True
+    return False
