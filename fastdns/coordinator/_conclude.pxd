@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+# _conclude.pxd: how a question ends: judged, stored, handed on; or failed. nogil.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns.coordinator._state cimport coordinator_t, question_t
+
+# Hand on what is stored for the question, if it is fresh and what the zone's block would say today.
+cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
+                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil
+
+# End a flight with the response that c.response describes; msg is of the question that was asked.
+# It goes on where the records can't be taken over.
+cdef void conclude(coordinator_t *c, uint32_t flight, const uint8_t *msg) noexcept nogil
+
+# End it with the answer that a step made: c.made, c.made_len.
+cdef void conclude_made(coordinator_t *c, uint32_t flight) noexcept nogil
+
+# End it with SERVFAIL and this info code.
+cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede) noexcept nogil

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a question ends: with an answer that is judged, stored and handed on, or with a failure."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from fastdns._proto cimport EDE_OTHER, FLAG_RCODE, SERVFAIL
+from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
+from fastdns._shm cimport (
+    FD_ENTRY_CHANGED,
+    FD_ENTRY_QNAME_OFF,
+    FD_PLUGIN_FORWARD,
+    FD_PLUGIN_REWRITE,
+    FD_ZONE_ROTATE,
+    fd_block_t,
+    fd_entry_t,
+    fd_load32,
+    fd_zone,
+)
+from fastdns._stats cimport FD_C_not_stored, FD_C_upstream_answers, FD_C_upstream_malformed, bump
+from fastdns.coordinator._deaths cimport suspect_cleared
+from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored
+from fastdns.coordinator._inflight cimport flight_qname, inflight_remove
+from fastdns.coordinator._names cimport name_listed
+from fastdns.coordinator._rewrite cimport rewrite_response
+from fastdns.coordinator._rotation cimport rotate_find
+from fastdns.coordinator._judge cimport (
+    JUDGE_STORE,
+    JUDGE_UNUSABLE,
+    KEEP_NEGATIVE,
+    KEEP_OUTSIDE,
+    KEEP_POSITIVE,
+    judge,
+    judge_rc,
+    judge_silence,
+    source_t,
+)
+from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, question_t
+from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
+
+cdef enum:
+    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
+
+
+cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t zone) noexcept nogil:
+    # Whether an entry is what its block would say today. What a table changed is in doubt until the
+    # sweep after a reload has seen the whole cache.
+    return (entry.zone == zone and entry.fingerprint == fd_zone(c.config, zone).fingerprint
+            and (not entry.marks & FD_ENTRY_CHANGED or fd_load32(&c.post.swept) == c.config.number))
+
+
+cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
+                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
+    # The answer may have been stored between the worker's look and ours: another worker asked, or
+    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
+    # `now_ms` may be older than the look that found it expired, and on its way to the client it
+    # must not become a stale one.
+    cdef fd_entry_t *key = c.entry
+    cdef const fd_entry_t *entry
+    memset(key, 0, sizeof(fd_entry_t))
+    key.key_hash = question.key_hash
+    key.group = question.group
+    key.variant = question.variant
+    key.key_flags = question.key_flags
+    key.qtype = question.qtype
+    key.qclass = question.qclass
+    key.qname_len = question.qname_len
+    memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
+    entry = store_find(c.store, key)
+    if (entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
+            or not still_holds(c, entry, zone)):
+        return False
+    deliver_stored(c, worker, ticket, entry)
+    return True
+
+
+cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *source) noexcept nogil:
+    cdef const fd_block_t *block = flight.block
+    cdef const uint8_t *qname = flight_qname(c, flight)
+    cdef uint32_t qname_len = flight.question.qname_len
+    source.block = block
+    source.zone = flight.zone
+    source.plugin = flight.plugin
+    source.marks = 0
+    if flight.change != NONE and c.changes[flight.change].rewritten:
+        source.plugin = FD_PLUGIN_REWRITE
+    if source.plugin != FD_PLUGIN_FORWARD:
+        source.marks = FD_ENTRY_CHANGED
+    source.keep = KEEP_POSITIVE | KEEP_NEGATIVE
+    if block.cached.count and not name_listed(c, &block.cached, qname, qname_len):
+        source.keep = KEEP_OUTSIDE
+    if block.disabled[0].count and name_listed(c, &block.disabled[0], qname, qname_len):
+        source.keep &= ~<uint8_t>KEEP_POSITIVE
+    if block.disabled[1].count and name_listed(c, &block.disabled[1], qname, qname_len):
+        source.keep &= ~<uint8_t>KEEP_NEGATIVE
+
+
+cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
+    # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
+    # RFC 9520 s3.2.
+    cdef flight_t *flight = &c.flights[index]
+    cdef source_t source
+    source_of(c, flight, &source)
+    if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
+                     c.response, c.entry) == JUDGE_STORE:
+        store_put(c.store, c.entry, c.now_ms)
+    deliver_failure(c, index, ede)
+    suspect_cleared(c.post, flight.question.key_hash)
+    inflight_remove(c, index)
+
+
+cdef const fd_entry_t *better(coordinator_t *c) noexcept nogil:
+    # A failure met an answer that can still be given: those who wait get that, while it is fresh.
+    cdef const fd_entry_t *stored = store_find(c.store, c.entry)
+    if (stored == NULL or c.now_ms + LAST_MS >= stored.stored_ms + <uint64_t>stored.ttl_s * 1000
+            or not still_holds(c, stored, c.entry.zone)):
+        return c.entry
+    return stored
+
+
+cdef const uint8_t *restore(coordinator_t *c, const flight_t *flight, const uint8_t *msg) noexcept nogil:
+    # The response as one to the client's own question; c.response describes it then. NULL: too long.
+    cdef uint32_t rcode = 0
+    cdef uint32_t octets = rewrite_response(c, flight, msg, c.response, c.restored, &rcode)
+    if octets == 0 or parse_response(c.restored, octets, c.response) != RESPONSE_OK:
+        return NULL
+    if rcode > FLAG_RCODE:       # its upper bits stood in the OPT
+        c.response.rcode = <uint16_t>rcode
+        c.response.kind = RESPONSE_FAILURE
+    return c.restored
+
+
+cdef void conclude_made(coordinator_t *c, uint32_t index) noexcept nogil:
+    # An answer that a step made: from here on like an upstream's.
+    if parse_response(c.made, c.made_len, c.response) != RESPONSE_OK:
+        fail(c, index, EDE_OTHER)
+        return
+    conclude(c, index, c.made)
+
+
+cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef const fd_entry_t *entry = c.entry
+    cdef source_t source
+    cdef judge_rc verdict
+    if flight.change != NONE and c.changes[flight.change].rewritten:
+        msg = restore(c, flight, msg)
+        if msg == NULL:
+            bump(c.counters, FD_C_upstream_malformed, 1)
+            fail(c, index, EDE_OTHER)
+            return
+    source_of(c, flight, &source)
+    verdict = judge(&source, &flight.question, flight_qname(c, flight), msg, c.response, c.now_ms, c.room,
+                    c.entry)
+    if verdict == JUDGE_UNUSABLE:
+        bump(c.counters, FD_C_upstream_malformed, 1)
+        return
+    if source.plugin == FD_PLUGIN_FORWARD or source.plugin == FD_PLUGIN_REWRITE:
+        bump(c.counters, FD_C_upstream_answers, 1)
+    if fd_zone(c.config, flight.zone).flags & FD_ZONE_ROTATE:
+        rotate_find(c.entry)
+    if verdict != JUDGE_STORE:
+        bump(c.counters, FD_C_not_stored, 1)
+    elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
+        entry = better(c)
+    deliver_answer(c, index, entry)
+    suspect_cleared(c.post, flight.question.key_hash)
+    inflight_remove(c, index)
