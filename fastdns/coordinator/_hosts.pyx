@@ -158,13 +158,6 @@ cdef hosts_rc hosts_answer(const coordinator_t *c, const fd_hosts_t *hosts, cons
     return HOSTS_ANSWER
 
 
-cdef bint hosts_meets(const coordinator_t *c, const fd_hosts_t *hosts, const question_t *question,
-                      const uint8_t *qname) noexcept nogil:
-    cdef bint ours = False
-    cdef const fd_host_t *host = find(c, hosts, question, qname, &ours)
-    return ours and (host != NULL or not name_listed(c, &hosts.through, qname, question.qname_len))
-
-
 # --- whoami ---
 
 

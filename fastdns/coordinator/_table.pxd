@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # _table.pxd: a block's chain as a table: what is done to a question, step by step. nogil, no allocation.
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from fastdns._shm cimport fd_block_t
-from fastdns.coordinator._state cimport coordinator_t, question_t
+from fastdns.coordinator._state cimport coordinator_t
 
 ctypedef enum table_rc:
     TABLE_FORWARD = 1            # flight.forward says whom to ask
@@ -17,11 +16,6 @@ ctypedef enum table_rc:
 # Go through the steps of the flight's block from flight.step on, as far as one that takes the
 # question. flight.step is then the one behind it.
 cdef table_rc table_walk(coordinator_t *c, uint32_t flight) noexcept nogil
-
-# Whether a block's tables have something to say about a question by themselves (hosts): what was
-# stored for it under another configuration is in doubt. For the sweep.
-cdef bint table_meets(const coordinator_t *c, const fd_block_t *block, const question_t *question,
-                      const uint8_t *qname) noexcept nogil
 
 # Whether some block of the configuration does more than forward.
 cdef bint table_changes(const coordinator_t *c) noexcept nogil

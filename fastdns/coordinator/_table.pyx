@@ -24,14 +24,7 @@ from fastdns._shm cimport (
     fd_part_t,
     fd_step_t,
 )
-from fastdns.coordinator._hosts cimport (
-    HOSTS_ANSWER,
-    HOSTS_FAIL,
-    hosts_answer,
-    hosts_meets,
-    hosts_rc,
-    whoami_answer,
-)
+from fastdns.coordinator._hosts cimport HOSTS_ANSWER, HOSTS_FAIL, hosts_answer, hosts_rc, whoami_answer
 from fastdns.coordinator._inflight cimport flight_asked, flight_asked_name
 from fastdns.coordinator._names cimport name_below, name_listed
 from fastdns.coordinator._rewrite cimport (
@@ -42,7 +35,7 @@ from fastdns.coordinator._rewrite cimport (
     rewrite_rc,
 )
 from fastdns.coordinator._slow cimport slow_ask
-from fastdns.coordinator._state cimport FLIGHT_SLOW, NONE, coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport FLIGHT_SLOW, NONE, coordinator_t, flight_t
 
 
 cdef bint forward_takes(const coordinator_t *c, const fd_forward_t *forward, const uint8_t *name,
@@ -126,17 +119,6 @@ cdef table_rc table_walk(coordinator_t *c, uint32_t index) noexcept nogil:
         if rc:
             return rc
     return TABLE_NO_NEXT
-
-
-cdef bint table_meets(const coordinator_t *c, const fd_block_t *block, const question_t *question,
-                      const uint8_t *qname) noexcept nogil:
-    cdef const fd_step_t *steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
-    cdef uint32_t i
-    for i in range(block.steps.count):
-        if (steps[i].kind == FD_STEP_HOSTS
-                and hosts_meets(c, <const fd_hosts_t *>fd_at(c.config, steps[i].argument), question, qname)):
-            return True
-    return False
 
 
 cdef bint table_changes(const coordinator_t *c) noexcept nogil:

@@ -147,9 +147,11 @@ def test_the_text_of_a_block_is_what_shapes_its_answers() -> None:
             "cache 30\nforward . 192.0.2.1 {\nexcept a\n}",
             "cache 30\nrewrite name a b\nforward . 192.0.2.1",
             "forward . 192.0.2.1",
+            "cache 30\nhosts /dev/null {\n192.0.2.1 a\n}\nforward . 192.0.2.1",
+            "cache 30\nhosts /dev/null {\n192.0.2.2 a\n}\nforward . 192.0.2.1",
         )
     ]
-    assert len({plain.text, *others}) == 7
+    assert len({plain.text, *others}) == 9
 
 
 def test_flags_of_a_zone() -> None:

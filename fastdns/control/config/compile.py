@@ -5,6 +5,7 @@ Listeners on which the same zones and blocks serve are a group; a zone is there 
 come from a register that outlives reloads (``numbering``).
 """
 
+import hashlib
 import math
 import socket
 from collections.abc import Iterator, Mapping
@@ -320,12 +321,14 @@ def _capacity(entries: int) -> int:
 def _text(block: Block, upstreams: dict[int, Upstream], by_client: bool) -> str:
     """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
 
-    What a hosts file says is not in it: the sweep after a change looks at its names one by one.
+    What hosts files say is part of it: a name may stand there now that an upstream answered before.
     """
     steps = []
     for step in block.steps:
         if isinstance(step, HostsStep):
-            steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
+            names = repr(sorted(step.names.items())).encode(errors="backslashreplace")
+            digest = hashlib.blake2b(names, digest_size=16).hexdigest()
+            steps.append(f"HostsStep({digest}, {step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
             asked = " ".join(str(upstreams[number].endpoint) for number in step.upstreams)
             steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_})")
