@@ -70,6 +70,7 @@
     X(quarantined, "questions refused because two coordinators died on them") \
     X(changed_full, "questions refused because no place was left for what a table made of them") \
     X(slow_full, "questions refused because too many of their block waited for the Python thread") \
+    X(loops, "own questions that came back from an upstream") \
     /* coordinator: the cache */ \
     X(stores, "entries stored") \
     X(not_stored, "answers handed on and not stored") \

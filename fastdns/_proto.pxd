@@ -57,6 +57,7 @@ cdef enum:                       # qtypes with a meaning to us; all others pass 
     TYPE_MG = 8
     TYPE_MR = 9
     TYPE_PTR = 12
+    TYPE_HINFO = 13
     TYPE_MINFO = 14
     TYPE_MX = 15
     TYPE_RP = 17

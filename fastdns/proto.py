@@ -73,6 +73,7 @@ class RRType(IntEnum):
     MG = 8
     MR = 9
     PTR = 12
+    HINFO = 13
     MINFO = 14
     MX = 15
     RP = 17

@@ -314,6 +314,7 @@ cdef class Sockets:
         v4.sin_addr.s_addr = socket.htonl(0x7f000001)
         self.post = <fd_post_t *>malloc(sizeof(fd_post_t))
         memset(self.post, 0, sizeof(fd_post_t))
+        self.c.post = self.post
         self.c.counters = &self.post.counters[0]
         self.c.worker_count = 1
         self.c.upstream_count = 1

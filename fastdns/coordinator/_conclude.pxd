@@ -15,5 +15,5 @@ cdef void conclude(coordinator_t *c, uint32_t flight, const uint8_t *msg) noexce
 # End it with the answer that a step made: c.made, c.made_len.
 cdef void conclude_made(coordinator_t *c, uint32_t flight) noexcept nogil
 
-# End it with SERVFAIL and this info code.
-cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede) noexcept nogil
+# End it with SERVFAIL and this info code. `kind`: FD_ERROR_* for a line of `errors`, 0: none.
+cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede, uint8_t kind) noexcept nogil

@@ -3,12 +3,15 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+
 from fastdns._proto cimport EDE_OTHER, FLAG_RCODE, SERVFAIL
 from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,
     FD_ENTRY_QNAME_OFF,
+    FD_ERROR_PLUGIN,
     FD_PLUGIN_FORWARD,
+    FD_PLUGIN_LOOP,
     FD_PLUGIN_REWRITE,
     FD_ZONE_ROTATE,
     fd_block_t,
@@ -20,9 +23,6 @@ from fastdns._stats cimport FD_C_not_stored, FD_C_upstream_answers, FD_C_upstrea
 from fastdns.coordinator._deaths cimport suspect_cleared
 from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored
 from fastdns.coordinator._inflight cimport flight_qname, inflight_remove
-from fastdns.coordinator._names cimport name_listed
-from fastdns.coordinator._rewrite cimport rewrite_response
-from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._judge cimport (
     JUDGE_STORE,
     JUDGE_UNUSABLE,
@@ -34,6 +34,10 @@ from fastdns.coordinator._judge cimport (
     judge_silence,
     source_t,
 )
+from fastdns.coordinator._names cimport name_listed
+from fastdns.coordinator._report cimport report_failure
+from fastdns.coordinator._rewrite cimport rewrite_response
+from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, question_t
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
 
@@ -94,7 +98,7 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
         source.keep &= ~<uint8_t>KEEP_NEGATIVE
 
 
-cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
+cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noexcept nogil:
     # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
     # RFC 9520 s3.2.
     cdef flight_t *flight = &c.flights[index]
@@ -103,6 +107,8 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede) noexcept nogil:
     if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:
         store_put(c.store, c.entry, c.now_ms)
+    if kind and flight.plugin != FD_PLUGIN_LOOP:
+        report_failure(c, flight, kind)
     deliver_failure(c, index, ede)
     suspect_cleared(c.post, flight.question.key_hash)
     inflight_remove(c, index)
@@ -132,7 +138,7 @@ cdef const uint8_t *restore(coordinator_t *c, const flight_t *flight, const uint
 cdef void conclude_made(coordinator_t *c, uint32_t index) noexcept nogil:
     # An answer that a step made: from here on like an upstream's.
     if parse_response(c.made, c.made_len, c.response) != RESPONSE_OK:
-        fail(c, index, EDE_OTHER)
+        fail(c, index, EDE_OTHER, FD_ERROR_PLUGIN)
         return
     conclude(c, index, c.made)
 
@@ -146,7 +152,7 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
         msg = restore(c, flight, msg)
         if msg == NULL:
             bump(c.counters, FD_C_upstream_malformed, 1)
-            fail(c, index, EDE_OTHER)
+            fail(c, index, EDE_OTHER, FD_ERROR_PLUGIN)
             return
     source_of(c, flight, &source)
     verdict = judge(&source, &flight.question, flight_qname(c, flight), msg, c.response, c.now_ms, c.room,

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
 from fastdns._compress cimport compress_room_t
+from fastdns._log cimport log_open
 from fastdns._memory cimport fd_take
 from fastdns._proto cimport MESSAGE_MAX
 from fastdns._response cimport response_t
@@ -35,6 +36,8 @@ from fastdns.coordinator._deaths cimport (
 )
 from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
+from fastdns.coordinator._probe cimport probes_open
+from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach
 from fastdns.coordinator._table cimport table_changes
@@ -59,11 +62,14 @@ cdef class Coordinator:
 
     cdef coordinator_t *c
 
-    def __init__(self, int config, int cache, int post, int wake, list regions, list wake_workers) -> None:
+    def __init__(
+        self, int config, int cache, int post, int wake, int log, list regions, list wake_workers
+    ) -> None:
         cdef coordinator_t *c = <coordinator_t *>_take(sizeof(coordinator_t))
         self.c = c
         self._map_config(config)
         self._map_post(post)
+        self._map_log(log)
         c.now_ms = boottime_ms()
         c.now_us = c.now_ms * 1000
         c.wake = wake
@@ -92,6 +98,12 @@ cdef class Coordinator:
         if self.c.post == NULL:
             raise RuntimeError("post is not a segment of this version")
         self.c.counters = &self.c.post.counters[0]
+
+    def _map_log(self, int fd) -> None:
+        cdef uint64_t size = 0
+        cdef void *base = map_segment(fd, True, &size)
+        if not log_open(&self.c.log, base, size):
+            raise RuntimeError("log is not a segment of this version")
 
     def _map_region(self, int index, int fd, int wake) -> int:
         """Map a worker's region; returns how many questions it can have waiting."""
@@ -127,7 +139,8 @@ cdef class Coordinator:
             c.made = <uint8_t *>_take(MESSAGE_MAX + 1)
             c.restored = <uint8_t *>_take(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)
-        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c)):
+        series_open(c)
+        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c) and probes_open(c)):
             raise MemoryError("no memory")
 
     def _attach(self, int fd) -> None:

@@ -26,14 +26,23 @@ from fastdns._proto cimport (
     FLAG_TC,
     FORMERR,
     HEADER_LEN,
+    NOERROR,
     NOTIMP,
     REFUSED,
     SERVFAIL,
+    TYPE_HINFO,
 )
 from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
 from fastdns._shm cimport (
+    FD_ERROR_BUSY,
+    FD_ERROR_NO_NEXT,
+    FD_ERROR_NO_UPSTREAM,
+    FD_ERROR_PLUGIN,
+    FD_ERROR_REFUSED,
+    FD_ERROR_TIMEOUT,
     FD_NO_ZONE,
     FD_PLUGIN_FORWARD,
+    FD_PLUGIN_LOOP,
     FD_Q_ALONE,
     FD_Q_CLIENT,
     FD_RECORD_QUESTION,
@@ -76,6 +85,8 @@ from fastdns.coordinator._inflight cimport (
     inflight_find,
 )
 from fastdns.coordinator._judge cimport judge_none
+from fastdns.coordinator._probe cimport probe_next, probe_returned
+from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -98,9 +109,10 @@ from fastdns.coordinator._state cimport (
 )
 from fastdns.coordinator._table cimport (
     TABLE_ANSWER,
+    TABLE_BAD,
     TABLE_BUSY,
+    TABLE_FAIL,
     TABLE_FORWARD,
-    TABLE_FULL,
     TABLE_NO_NEXT,
     TABLE_WAIT,
     table_rc,
@@ -184,6 +196,9 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     cdef uint32_t index = NONE
     cdef uint32_t zone
     cdef flight_t *flight
+    if question.qtype == TYPE_HINFO and c.probe_count and probe_returned(c, question, qname):
+        refuse_question(c, worker, ticket, EDE_OTHER)
+        return
     if not question.flags & FD_Q_ALONE:
         index = inflight_find(c, question, qname)
     if index != NONE:
@@ -212,7 +227,7 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     flight.plugin = FD_PLUGIN_FORWARD
     if question.flags & FD_Q_CLIENT and not keep_client(c, flight, client):
         bump(c.counters, FD_C_changed_full, 1)
-        fail(c, index, EDE_OTHER)
+        fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
         return
     go_on(c, index)
 
@@ -224,6 +239,23 @@ cdef bint keep_client(coordinator_t *c, flight_t *flight, const fd_question_clie
     change.client = client[0]
     change.has_client = 1
     return True
+
+
+cdef void walk_failed(coordinator_t *c, uint32_t index, table_rc rc) noexcept nogil:
+    if rc == TABLE_NO_NEXT:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_NO_NEXT)
+    elif rc == TABLE_FAIL:
+        fail(c, index, EDE_OTHER, 0)
+    elif rc == TABLE_BAD:
+        fail(c, index, EDE_OTHER, FD_ERROR_PLUGIN)
+    else:
+        bump(c.counters, FD_C_slow_full if rc == TABLE_BUSY else FD_C_changed_full, 1)
+        fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
+
+
+cdef inline uint32_t barred(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    # Upstreams that send this block's questions back here; bits as in flight.refused.
+    return 0 if flight.plugin == FD_PLUGIN_LOOP else c.looping[flight.block.number]
 
 
 cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -238,15 +270,12 @@ cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
         timers_set(&c.timers, index, flight.deadline_ms)
         return
     if rc != TABLE_FORWARD:
-        if rc == TABLE_BUSY:
-            bump(c.counters, FD_C_slow_full, 1)
-        elif rc == TABLE_FULL:
-            bump(c.counters, FD_C_changed_full, 1)
-        fail(c, index, EDE_NO_REACHABLE_AUTHORITY if rc == TABLE_NO_NEXT else EDE_OTHER)
+        walk_failed(c, index, rc)
         return
-    upstream = upstream_first(c, flight.forward)
+    flight.refused = barred(c, flight)
+    upstream = upstream_first(c, flight)
     if upstream == NONE:
-        fail(c, index, EDE_NO_REACHABLE_AUTHORITY)
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_NO_UPSTREAM)
         return
     flight.upstream = <uint8_t>upstream
     flight.wait_ms = 0
@@ -276,7 +305,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         flight.refused |= <uint32_t>1 << flight.upstream
         other = upstream_next(c, flight)
         if other == NONE:
-            fail(c, index, EDE_NETWORK_ERROR)
+            fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
             return
         turn_to(c, index, other)
     if rc == ASK_OK and over_tcp(c, flight):
@@ -317,7 +346,10 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
     if c.now_ms >= flight.deadline_ms:
-        fail(c, index, EDE_OTHER if flight.state & FLIGHT_SLOW else EDE_NO_REACHABLE_AUTHORITY)
+        if flight.state & FLIGHT_SLOW:
+            fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
+        else:
+            fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
         return
     flight.tries += 1
     upstream_silent(&c.upstreams[flight.upstream], 1)
@@ -378,6 +410,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
     elif not response_matches(msg, octets, flight_asked_name(c, flight), flight_asked(c, flight).qname_len,
                               flight_asked(c, flight).qtype, flight_asked(c, flight).qclass):
         bump(c.counters, FD_C_upstream_mismatched, 1)
+        bump(&c.post.block_series[flight.block.number].drops, 0, 1)
     elif not cut and parse_response(msg, octets, c.response) != RESPONSE_OK:
         bump(c.counters, FD_C_upstream_malformed, 1)
     else:
@@ -392,9 +425,11 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t channel = c.attempts[attempt].channel
     cdef uint32_t upstream = channel_upstream(channel)
     cdef bint tcp = channel_is_tcp(channel)
+    cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
     c.upstreams[upstream].silences = 0
+    count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
     if not tcp:
-        upstream_measured(&c.upstreams[upstream], <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+        upstream_measured(&c.upstreams[upstream], time_us)
     if not tcp and (cut or c.response.flags & FLAG_TC):
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)
@@ -503,11 +538,11 @@ cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broke
     if flight.refused >> upstream & 1:
         other = upstream_next(c, flight)
     if other == NONE and flight.state & FLIGHT_AGAIN:
-        fail(c, index, EDE_NETWORK_ERROR)
+        fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
         return
     if other == NONE:
         # Another port may find somebody there (udp_retire says why): all upstreams once more.
-        flight.refused = 0
+        flight.refused = barred(c, flight)
         other = upstream
     if other == upstream:
         flight.state |= FLIGHT_AGAIN
@@ -531,6 +566,17 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
             hand_take_flight(c, c.orphans[i])
             rehome(c, c.orphans[i], channel_upstream(channel), broken)
             hand_clear(c.post)
+
+
+cdef void exchange_probe(coordinator_t *c) noexcept nogil:
+    cdef uint32_t index
+    while True:                  # each probe is due once
+        index = probe_next(c)
+        if index == NONE:
+            return
+        hand_take_flight(c, index)
+        ask(c, index)
+        hand_clear(c.post)
 
 
 cdef void exchange_settle(coordinator_t *c) noexcept nogil:

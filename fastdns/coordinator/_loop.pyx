@@ -36,6 +36,7 @@ from fastdns._sys cimport (
 )
 from fastdns.coordinator._delivery cimport wake_workers
 from fastdns.coordinator._exchange cimport (
+    exchange_probe,
     exchange_question,
     exchange_response,
     exchange_settle,
@@ -264,6 +265,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
+        exchange_probe(c)
         if agree(c):
             work = BUSY
         exchange_settle(c)

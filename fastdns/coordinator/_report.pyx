@@ -103,7 +103,7 @@ cdef void count_sockets(coordinator_t *c, uint32_t upstream, bint tcp, uint32_t 
                         uint32_t dialed) noexcept nogil:
     cdef fd_upstream_series_t *series = &c.post.upstream_series[upstream]
     if series.whose == 0:        # only now: what was never asked has no figures at all
-        fd_store64(&series.whose, whose(&c.config.upstreams[upstream]))
+        fd_store64(&series.whose, whose(c.upstreams[upstream].config))
     if reused:
         bump(series.reused, tcp, reused)
     if dialed:

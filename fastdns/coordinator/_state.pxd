@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport cache_t
 from fastdns._compress cimport compress_room_t
+from fastdns._log cimport log_t
 from fastdns._response cimport response_t
 from fastdns._ring cimport ring_t
 from fastdns._shm cimport (
@@ -123,6 +124,16 @@ ctypedef struct attempt_t:       # a question put to an upstream and not answere
     uint16_t channel_next
     uint16_t channel_prev        # NONE: first of its channel
 
+ctypedef struct probe_t:         # an upstream of a block with `loop` (_probe.pyx)
+    uint64_t due_ms
+    fd_forward_t forward         # of that upstream alone
+    uint16_t zone                # the block's first
+    uint16_t block
+    uint8_t upstream
+    uint8_t state
+    uint8_t qname_len
+    uint8_t qname[255]
+
 ctypedef struct channel_t:       # a UDP socket, or a TCP connection
     int fd                       # -1: closed
     uint16_t attempts            # newest first
@@ -155,6 +166,7 @@ ctypedef struct upstream_t:
     uint32_t rttvar_us
     uint32_t silences            # in a row, without an answer in between
     uint64_t probe_ms            # when one more question may be put to it though it is silent
+    int error                    # the kernel's last word on it
     uint16_t first_channel       # its channels are UPSTREAM_CHANNELS from here
     uint16_t pool[POOL_SOCKETS]  # channels, NONE: not opened yet
     udp_batch_t *batch
@@ -175,6 +187,7 @@ ctypedef struct coordinator_t:
     const fd_config_t *config
     fd_post_t *post
     uint64_t *counters           # in the post
+    log_t log                    # lines of `errors`
     uint64_t now_us              # CLOCK_BOOTTIME, read once a round
     uint64_t now_ms
     uint64_t generation
@@ -210,6 +223,10 @@ ctypedef struct coordinator_t:
     # upstream
     uint32_t upstream_count
     uint8_t channel_failed       # some channel has `failed` set
+    uint32_t looping[128]        # of each block, bit i: upstream i sends its questions back here
+    uint32_t probe_count
+    probe_t *probes
+    uint64_t probe_due_ms        # the next that is due
     upstream_t upstreams[UPSTREAMS]
     channel_t *channels
     udp_rx_t *udp_rx

@@ -10,6 +10,7 @@ ctypedef enum table_rc:
     TABLE_WAIT = 3               # it went to the Python thread
     TABLE_NO_NEXT = -1           # no step took the question
     TABLE_FAIL = -2              # a step says that it fails
+    TABLE_BAD = -5               # a rule made no name of it
     TABLE_BUSY = -3              # the thread's queue is full
     TABLE_FULL = -4              # no place is left for what a rule made of it
 

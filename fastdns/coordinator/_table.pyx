@@ -80,7 +80,7 @@ cdef table_rc walk_rule(coordinator_t *c, flight_t *flight, const fd_step_t *ste
                         const fd_step_t *step) noexcept nogil:
     cdef rewrite_rc rc = rewrite_question(c, flight, step)
     if rc == REWRITE_BAD:
-        return TABLE_FAIL
+        return TABLE_BAD
     if rc == REWRITE_FULL:
         return TABLE_FULL
     if rc == REWRITE_DONE and step.flags & FD_STEP_STOP:

@@ -40,6 +40,7 @@ from fastdns.coordinator._net cimport (
 )
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
+from fastdns.coordinator._report cimport count_sockets
 from fastdns.coordinator._state cimport (
     ASK_LATER,
     ASK_NOWHERE,
@@ -146,6 +147,7 @@ cdef ask_rc connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
     # Even a connection that stands at once is taken note of by its event: one way for all.
     if connect(fd, address, octets) != 0 and errno != EINPROGRESS:
+        upstream.error = errno
         out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
         close(fd)
         return ASK_LATER if out_of_ports else ASK_NOWHERE
@@ -213,6 +215,7 @@ cdef ask_rc tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
                          not flight.state & FLIGHT_NO_EDNS, tcp.tx + tcp.tx_end + PREFIX)
     put_u16(tcp.tx + tcp.tx_end, octets)
     tcp.tx_end += PREFIX + octets
+    count_sockets(c, index, True, channel.sent != 0, channel.sent == 0)
     channel.sent += 1
     bump(c.counters, FD_C_upstream_tcp, 1)
     return ASK_OK
@@ -270,6 +273,7 @@ cdef void tcp_event(coordinator_t *c, uint32_t index, uint32_t events) noexcept 
     cdef uint32_t octets = sizeof(int)
     if tcp.state == TCP_CONNECTING and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
         if (getsockopt(channel_of(c, index).fd, SOL_SOCKET, SO_ERROR, &error, &octets) != 0 or error != 0):
+            c.upstreams[index].error = error
             connection_lost(c, index)
             return
         tcp.state = TCP_OPEN

@@ -34,6 +34,7 @@ from fastdns.coordinator._net cimport (
 )
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
+from fastdns.coordinator._report cimport count_sockets
 from fastdns.coordinator._state cimport (
     ASK_LATER,
     ASK_NOWHERE,
@@ -120,6 +121,7 @@ cdef ask_rc socket_open(coordinator_t *c, upstream_t *upstream, uint32_t index) 
     if setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0:
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size))
     if connect(fd, address, octets) != 0:
+        upstream.error = errno
         out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
         close(fd)
         return ASK_LATER if out_of_ports else ASK_NOWHERE
@@ -237,6 +239,10 @@ cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     return ASK_OK
 
 
+cdef inline uint32_t upstream_of(uint32_t channel) noexcept nogil:
+    return channel // UPSTREAM_CHANNELS
+
+
 cdef void batch_send(coordinator_t *c, udp_batch_t *batch) noexcept nogil:
     # One sendmmsg, more only where the kernel stopped in between.
     cdef channel_t *channel = &c.channels[batch.channel]
@@ -257,9 +263,11 @@ cdef void batch_send(coordinator_t *c, udp_batch_t *batch) noexcept nogil:
             # A full queue passes: silence, and the questions are asked again. Anything else (port
             # unreachable, no route, no permission) tells that nobody is there.
             if errno != EAGAIN and errno != ENOBUFS and errno != ENOMEM:
+                c.upstreams[upstream_of(batch.channel)].error = errno
                 channel.failed = CHANNEL_REFUSED
                 c.channel_failed = 1
             break
+    count_sockets(c, upstream_of(batch.channel), False, batch.count - (channel.sent == 0), channel.sent == 0)
     channel.sent += batch.count
     batch.count = 0
 
@@ -280,6 +288,7 @@ cdef uint32_t udp_receive(coordinator_t *c, uint32_t index) noexcept nogil:
     if count > 0:
         return <uint32_t>count
     if count < 0 and errno != EAGAIN and errno != EINTR and errno != ENOMEM:
+        c.upstreams[upstream_of(index)].error = errno
         channel.failed = CHANNEL_REFUSED
         c.channel_failed = 1
     return 0

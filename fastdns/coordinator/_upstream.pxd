@@ -4,7 +4,6 @@
 # that is silent gets one question a second until it answers.
 from libc.stdint cimport uint32_t
 
-from fastdns._shm cimport fd_forward_t
 from fastdns.coordinator._state cimport coordinator_t, flight_t, upstream_t
 
 cdef enum:
@@ -28,9 +27,9 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
 # Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
 
-# The upstream for a new question: the first of the list that is not silent, or whose turn it is to
-# be probed. NONE: the list is empty.
-cdef uint32_t upstream_first(coordinator_t *c, const fd_forward_t *forward) noexcept nogil
+# The upstream for a new question: the first of its `forward` that is not silent, or whose turn it is
+# to be probed, and not among flight.refused. NONE: there is none.
+cdef uint32_t upstream_first(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # Another upstream of its `forward` for this flight than the one it asked last, where somebody may be, rather one
 # that is not silent; if there is none, the same one; NONE if nobody is at any of them.

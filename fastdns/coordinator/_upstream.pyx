@@ -37,16 +37,22 @@ cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogi
     upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
 
 
-cdef uint32_t upstream_first(coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
+cdef uint32_t upstream_first(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef const fd_forward_t *forward = flight.forward
+    cdef uint32_t silent = NONE
     cdef uint32_t number, i
     for i in range(forward.upstream_count):
         number = forward.upstreams[i]
+        if flight.refused >> number & 1:
+            continue
         if c.upstreams[number].silences < SILENCES:
             return number
+        if silent == NONE:
+            silent = number
         if c.now_ms >= c.upstreams[number].probe_ms:
             c.upstreams[number].probe_ms = c.now_ms + PROBE_MS
             return number
-    return forward.upstreams[0] if forward.upstream_count else <uint32_t>NONE
+    return silent
 
 
 cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:

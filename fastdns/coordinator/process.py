@@ -34,7 +34,13 @@ def main(handles: CoordinatorHandles) -> NoReturn:
 def run(handles: CoordinatorHandles) -> None:
     """Attach to the segments and serve until the stop word is set."""
     coordinator = Coordinator(
-        handles.config, handles.cache, handles.post, handles.wake, handles.regions, handles.wake_workers
+        handles.config,
+        handles.cache,
+        handles.post,
+        handles.wake,
+        handles.log,
+        handles.regions,
+        handles.wake_workers,
     )
     found = coordinator.recover()
     if found is not None:
