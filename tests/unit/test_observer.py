@@ -311,6 +311,32 @@ def test_lines_come_out(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> 
         os.close(stdout)
 
 
+def test_an_error_of_ours_is_not_the_end(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the tasks that nobody waits for: it is said, and they go on."""
+    said: list[str] = []
+    monkeypatch.setattr("fastdns.log.error", said.append)
+    monkeypatch.setattr(module, "_AGAIN_S", 0.0)
+    calls = 0
+
+    async def run() -> None:
+        done = asyncio.Event()
+
+        async def work() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise ValueError("first")
+            done.set()
+
+        task = asyncio.create_task(module._keep_up(work))
+        async with asyncio.timeout(5.0):
+            await done.wait()
+        task.cancel()
+
+    asyncio.run(run())
+    assert said == ["control: work: ValueError('first')"]
+
+
 class Workers:
     """Two workers, by decree."""
 

@@ -214,10 +214,9 @@ class Writer:
             if not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
                 break
             try:
-                os.write(self._descriptor, data[start:end])
+                start += os.write(self._descriptor, data[start:end])
             except OSError:
                 break
-            start = end
         dropped = data.count(b"\n", start)
         if dropped:
             self._ledger.add("lines_dropped", dropped)

@@ -7,7 +7,8 @@ than a scrape takes, some milliseconds.
 
 import itertools
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from fastdns import _stats, log
 from fastdns.control.lean_asyncio import asyncio
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fastdns.control.model import Config
     from fastdns.control.observe.log import LogPump
 
+_AGAIN_S = 1.0  #: after an error of ours
 _PROBE_S = 1.0  #: between our own questions to /health
 _PROBE_LIMIT_S = 3.0
 _RETRY_TURNS = 10
@@ -72,7 +74,7 @@ class Observer:
         self._scraper = Scraper(segments)
         self.ledger = _stats.Ledger(segments.ledger)
         await self.apply(corefile, config, strict)
-        self._tasks = [asyncio.create_task(self._probe()), asyncio.create_task(self._log())]
+        self._tasks = [asyncio.create_task(_keep_up(one)) for one in (self._probe, self._log)]
 
     async def apply(self, corefile: "Corefile | None", config: "Config", strict: bool = True) -> None:
         """Take another configuration. Listeners that are still wanted stay as they are.
@@ -285,6 +287,16 @@ class Observer:
                 await asyncio.sleep(_LOG_BUSY_S if taken < pump.batch else _LOG_FULL_S)
             else:
                 await asyncio.sleep(_LOG_IDLE_S if pump.logs_queries else _LOG_QUIET_S)
+
+
+async def _keep_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do it again when it fails: neither probes nor lines end with one error."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.error(f"control: {work.__name__.strip('_')}: {error!r}")
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def _ask(host: str, port: int) -> None:
