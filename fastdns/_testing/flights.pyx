@@ -245,7 +245,7 @@ def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t fla
     question.qclass = qclass
     question.flags = flags
     question.key_flags = key_flags
-    octets = write_query(&question, &qname[0], number, edns, out)
+    octets = write_query(&question, &qname[0], number, edns, NULL, out)
     return (<const uint8_t *>out)[:octets]
 
 

@@ -316,7 +316,7 @@ cdef fd_part_t steps_of(_Segment segment, steps) except *:
         else:
             content = b""
         out.kind = _WHATS[step.what] if isinstance(step, (TypeStep, ReplyStep)) else _KINDS[type(step)]
-        if isinstance(step, (NameStep, TypeStep, ReplyStep)) or (isinstance(step, SlowStep) and step.rule):
+        if isinstance(step, (NameStep, TypeStep, ReplyStep)):
             out.flags = <uint8_t>(FD_STEP_RULE | (FD_STEP_STOP if step.stop else 0))
         if content:
             out.argument = segment.put(content)

@@ -145,8 +145,6 @@ class SlowStep:
     """What needs Python: regular expressions, templates, dns64."""
 
     program: str  #: JSON: what the coordinator's thread does
-    rule: bool = False  #: a rule of `rewrite`
-    stop: bool = True
 
 
 #: What a block does to a question, in order.

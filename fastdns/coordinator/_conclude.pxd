@@ -2,11 +2,16 @@
 # _conclude.pxd: how a question ends: judged, stored, handed on; or failed. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._shm cimport fd_entry_t
 from fastdns.coordinator._state cimport coordinator_t, question_t
 
 # Hand on what is stored for the question, if it is fresh and what the zone's block would say today.
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
                         const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil
+
+# What is stored for the question, fresh and what the zone's block would say today, or NULL.
+cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
+                                   uint32_t zone) noexcept nogil
 
 # End a flight with the response that c.response describes; msg is of the question that was asked.
 # It goes on where the records can't be taken over.

@@ -9,6 +9,7 @@ from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,
     FD_ENTRY_QNAME_OFF,
+    FD_ERROR_BUSY,
     FD_ERROR_PLUGIN,
     FD_PLUGIN_FORWARD,
     FD_PLUGIN_LOOP,
@@ -19,10 +20,16 @@ from fastdns._shm cimport (
     fd_load32,
     fd_zone,
 )
-from fastdns._stats cimport FD_C_not_stored, FD_C_upstream_answers, FD_C_upstream_malformed, bump
+from fastdns._stats cimport (
+    FD_C_not_stored,
+    FD_C_slow_full,
+    FD_C_upstream_answers,
+    FD_C_upstream_malformed,
+    bump,
+)
 from fastdns.coordinator._deaths cimport suspect_cleared
 from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored
-from fastdns.coordinator._inflight cimport flight_qname, inflight_remove
+from fastdns.coordinator._inflight cimport attempt_remove, child_leave, flight_qname, inflight_remove
 from fastdns.coordinator._judge cimport (
     JUDGE_STORE,
     JUDGE_UNUSABLE,
@@ -38,7 +45,8 @@ from fastdns.coordinator._names cimport name_listed
 from fastdns.coordinator._report cimport report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
-from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, question_t
+from fastdns.coordinator._slow cimport slow_give, slow_message
+from fastdns.coordinator._state cimport NONE, change_t, coordinator_t, flight_t, question_t
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
 
 cdef enum:
@@ -52,8 +60,8 @@ cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t 
             and (not entry.marks & FD_ENTRY_CHANGED or fd_load32(&c.post.swept) == c.config.number))
 
 
-cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
-                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
+cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
+                                   uint32_t zone) noexcept nogil:
     # The answer may have been stored between the worker's look and ours: another worker asked, or
     # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
     # `now_ms` may be older than the look that found it expired, and on its way to the client it
@@ -72,6 +80,14 @@ cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *que
     entry = store_find(c.store, key)
     if (entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
             or not still_holds(c, entry, zone)):
+        return NULL
+    return entry
+
+
+cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
+                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
+    cdef const fd_entry_t *entry = find_stored(c, question, qname, zone)
+    if entry == NULL:
         return False
     deliver_stored(c, worker, ticket, entry)
     return True
@@ -110,8 +126,44 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     if kind and flight.plugin != FD_PLUGIN_LOOP:
         report_failure(c, flight, kind)
     deliver_failure(c, index, ede)
+    end(c, index, NULL)
+
+
+cdef void end(coordinator_t *c, uint32_t index, const fd_entry_t *entry) noexcept nogil:
+    # The flight goes, and those that waited for its answer get it. Each of them ends itself where it
+    # can't go on: no deeper than DEPTH_MAX, which is how far they can have led to one another.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t parent, octets
+    while flight.parents != NONE:
+        parent = flight.parents
+        child_leave(c, parent)
+        octets = slow_message(c, &flight.question, flight_qname(c, flight), entry, c.made)
+        if octets == 0 or not slow_give(c, parent, c.made, octets):
+            bump(c.counters, FD_C_slow_full, 1)
+            fail(c, parent, EDE_OTHER, FD_ERROR_BUSY)
+            entry = NULL         # c.entry is another one's now
     suspect_cleared(c.post, flight.question.key_hash)
     inflight_remove(c, index)
+
+
+cdef void give_back(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
+    # A step of the thread wants to see the answer first. What rules of the loop did to the question
+    # behind that step is undone before.
+    cdef flight_t *flight = &c.flights[index]
+    cdef change_t *change = &c.changes[flight.change]
+    if (change.rewritten and not change.restored and change.rule_count
+            and change.back[change.back_count - 1] < change.rules[0]):
+        msg = restore(c, flight, msg)
+        if msg == NULL:
+            bump(c.counters, FD_C_upstream_malformed, 1)
+            fail(c, index, EDE_OTHER, FD_ERROR_PLUGIN)
+            return
+        change.restored = 1
+    while flight.attempts != NONE:
+        attempt_remove(c, flight.attempts)
+    if not slow_give(c, index, msg, c.response.records_end):
+        bump(c.counters, FD_C_slow_full, 1)
+        fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
 
 
 cdef const fd_entry_t *better(coordinator_t *c) noexcept nogil:
@@ -148,7 +200,10 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
     cdef const fd_entry_t *entry = c.entry
     cdef source_t source
     cdef judge_rc verdict
-    if flight.change != NONE and c.changes[flight.change].rewritten:
+    if flight.change != NONE and c.changes[flight.change].back_count:
+        give_back(c, index, msg)
+        return
+    if flight.change != NONE and c.changes[flight.change].rewritten and not c.changes[flight.change].restored:
         msg = restore(c, flight, msg)
         if msg == NULL:
             bump(c.counters, FD_C_upstream_malformed, 1)
@@ -169,5 +224,4 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
     elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
         entry = better(c)
     deliver_answer(c, index, entry)
-    suspect_cleared(c.post, flight.question.key_hash)
-    inflight_remove(c, index)
+    end(c, index, entry)

@@ -17,13 +17,18 @@ from fastdns._shm cimport (
     FD_ENTRY_MAX,
     FD_MAX_UPSTREAMS,
     FD_MAX_WORKERS,
+    FD_STEP_SLOW,
     fd_at,
+    fd_block,
+    fd_block_t,
     fd_cache_header_t,
     fd_entry_t,
     fd_load16,
     fd_load32,
     fd_load64,
+    fd_part_t,
     fd_region_t,
+    fd_step_t,
     fd_store32,
 )
 from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
@@ -38,6 +43,7 @@ from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
 from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
+from fastdns.coordinator._queue cimport SlowQueue, slow_open
 from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach
 from fastdns.coordinator._table cimport table_changes
@@ -173,6 +179,31 @@ cdef class Coordinator:
             return None
         qname = (<const char *>self.c.post.in_hand_qname)[:octets]
         return "quarantined" if rc == DEATH_QUARANTINED else "suspect", key_hash, qname
+
+    def programs(self) -> list[tuple[int, int, bytes]]:
+        """What the Python thread has to do: block, step, and JSON that describes it."""
+        cdef coordinator_t *c = self.c
+        cdef const fd_step_t *steps
+        cdef const fd_part_t *part
+        cdef const fd_block_t *block
+        cdef uint32_t number, i
+        found = []
+        for number in range(c.config.blocks.count):
+            block = fd_block(c.config, number)
+            steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
+            for i in range(block.steps.count):
+                if steps[i].kind == FD_STEP_SLOW:
+                    part = <const fd_part_t *>fd_at(c.config, steps[i].argument)
+                    text = <const char *>fd_at(c.config, part.off)
+                    found.append((number, steps[i].number, <bytes>text[:part.count]))
+        return found
+
+    def open_queue(self) -> SlowQueue:
+        """The thread's end of the queues; steps of the thread wait for it from now on. Raises MemoryError."""
+        self.c.slow = slow_open(self.c.wake)
+        if self.c.slow == NULL:
+            raise MemoryError("no memory for the Python thread's queues")
+        return SlowQueue.of(self.c.slow)
 
     def run(self) -> None:
         """Serve until told to leave. Takes no GIL on its way; Python threads go on beside it."""

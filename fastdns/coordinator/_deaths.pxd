@@ -29,5 +29,8 @@ cdef void suspect_cleared(fd_post_t *post, uint64_t key_hash) noexcept nogil
 # Count the keys in quarantine into c.quarantined; call after deaths_recover.
 cdef void quarantine_open(coordinator_t *c) noexcept nogil
 
+# Refuse a key for a while, from the next start on.
+cdef void quarantine_add(fd_post_t *post, uint64_t key_hash, uint64_t now_ms) noexcept nogil
+
 # Whether the key is in quarantine now.
 cdef bint quarantine_refuses(coordinator_t *c, uint64_t key_hash) noexcept nogil

@@ -37,7 +37,7 @@ cdef void suspect_cleared(fd_post_t *post, uint64_t key_hash) noexcept nogil:
         fd_release64(&post.in_hand.suspect, 0)
 
 
-cdef void refuse(fd_post_t *post, uint64_t key_hash, uint64_t now_ms) noexcept nogil:
+cdef void quarantine_add(fd_post_t *post, uint64_t key_hash, uint64_t now_ms) noexcept nogil:
     # Into a free place, else into the one that ends first.
     cdef fd_quarantine_t *place = &post.quarantine[0]
     cdef uint32_t i
@@ -58,7 +58,7 @@ cdef death_rc deaths_recover(fd_post_t *post, uint64_t now_ms, uint64_t *key_has
         return DEATH_CLEAN
     if post.in_hand.suspect == hash:
         # Refused before the notes are cleared: a death in between repeats this, and forgets nothing.
-        refuse(post, hash, now_ms)
+        quarantine_add(post, hash, now_ms)
         bump(&post.counters[0], FD_C_poisoned, 1)
         post.in_hand.deaths = 0
         fd_release64(&post.in_hand.suspect, 0)

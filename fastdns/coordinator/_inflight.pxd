@@ -27,9 +27,16 @@ cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight)
 cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil
 cdef const uint8_t *flight_asked_name(const coordinator_t *c, const flight_t *flight) noexcept nogil
 
+# What a table made of the flight's question, or NULL.
+cdef const change_t *flight_changed(const coordinator_t *c, const flight_t *flight) noexcept nogil
+
 # The place of what a table makes of the flight's question, taken and filled with the question as it
 # is where there was none. NULL: all are taken.
 cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil
+
+# A flight waits for another one's answer; child_leave: no more.
+cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil
+cdef void child_leave(coordinator_t *c, uint32_t parent) noexcept nogil
 
 # Worker `worker` waits for the flight; a newer ticket takes an older one's place. Returns whether
 # that worker waited already.

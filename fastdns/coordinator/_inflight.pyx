@@ -119,6 +119,10 @@ cdef const uint8_t *flight_asked_name(const coordinator_t *c, const flight_t *fl
     return c.changes[flight.change].qname
 
 
+cdef const change_t *flight_changed(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    return NULL if flight.change == NONE else &c.changes[flight.change]
+
+
 cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
     cdef change_t *change
     if flight.change != NONE:
@@ -132,6 +136,12 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
     change.rule_count = 0
     change.has_client = 0
     change.rewritten = 0
+    change.restored = 0
+    change.serial = 0
+    change.child = change.sibling = NONE
+    change.depth = 0
+    change.back_count = 0
+    change.options_len = 0
     memcpy(change.qname, flight_name(c, flight), flight.question.qname_len)
     return change
 
@@ -166,7 +176,7 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
     c.free_flights = flight.next
     memset(flight, 0, sizeof(flight_t))
     flight.question = question[0]
-    flight.next = flight.attempts = flight.long_name = flight.change = NONE
+    flight.next = flight.attempts = flight.long_name = flight.change = flight.parents = NONE
     flight.state = FLIGHT_USED
     if question.qname_len > SHORT_NAME:
         flight.long_name = c.free_long_names
@@ -179,6 +189,25 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
         flight.state |= FLIGHT_LISTED
     c.inflight_used += 1
     return index
+
+
+cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil:
+    cdef change_t *change = &c.changes[c.flights[parent].change]
+    change.child = <uint16_t>child
+    change.sibling = c.flights[child].parents
+    c.flights[child].parents = <uint16_t>parent
+
+
+cdef void child_leave(coordinator_t *c, uint32_t parent) noexcept nogil:
+    cdef change_t *change = &c.changes[c.flights[parent].change]
+    cdef uint16_t *link
+    if change.child == NONE:
+        return
+    link = &c.flights[change.child].parents
+    while link[0] != parent:
+        link = &c.changes[c.flights[link[0]].change].sibling
+    link[0] = change.sibling
+    change.child = change.sibling = NONE
 
 
 cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -196,6 +225,7 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
         (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0] = c.free_long_names
         c.free_long_names = flight.long_name
     if flight.change != NONE:
+        child_leave(c, index)
         c.changes[flight.change].next = c.free_changes
         c.free_changes = flight.change
     flight.state = 0

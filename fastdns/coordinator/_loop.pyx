@@ -43,6 +43,8 @@ from fastdns.coordinator._exchange cimport (
     exchange_silence,
 )
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
+from fastdns.coordinator._queue cimport slow_flush
+from fastdns.coordinator._resume cimport resume_flights, resume_watch
 from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport AGREE_DONE, AGREE_MORE, agree_rc, store_agree, store_sweep
 from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
@@ -221,6 +223,7 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
         udp_tend(c)
         tcp_tend(c)
         note_waits(c)
+        resume_watch(c)
         tend_ms[0] = c.now_ms + TEND_MS
 
 
@@ -262,6 +265,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
             if timer == TIMER_NONE:
                 break
             exchange_silence(c, timer)
+        work += resume_flights(c)
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
@@ -269,6 +273,8 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         if agree(c):
             work = BUSY
         exchange_settle(c)
+        if c.slow != NULL:
+            slow_flush(c.slow)
         fd_store32(&c.post.inflight_used, c.inflight_used)
         wake_workers(c)
     fd_store32(&c.post.serving, 0)

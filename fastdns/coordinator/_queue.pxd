@@ -56,6 +56,7 @@ ctypedef struct slow_result_t:
     uint16_t rcode               # SLOW_FAIL
     uint16_t options_len         # SLOW_GO: EDNS options for the query upstream, behind the name
     uint8_t flags
+    uint8_t plugin               # SLOW_DONE: FD_PLUGIN_*, what made it
     uint8_t qname_len            # behind this struct; then options, then the message or the error's text
     uint32_t message_len
 

@@ -17,5 +17,6 @@ class SlowQueue:
         rcode: int = ...,
         options: bytes = ...,
         flags: int = ...,
+        plugin: int = ...,
         message: bytes = ...,
     ) -> bool: ...

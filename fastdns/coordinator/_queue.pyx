@@ -202,7 +202,7 @@ cdef class SlowQueue:
         return taken
 
     def put(self, int kind, tuple job, bytes qname=b"", int qtype=0, int qclass=0, int rcode=0, bytes options=b"",
-            int flags=0, bytes message=b"") -> bool:
+            int flags=0, int plugin=0, bytes message=b"") -> bool:
         """The result of the job in hand; False while there is no room for it.
 
         Raises ValueError for what no record can hold.
@@ -231,6 +231,7 @@ cdef class SlowQueue:
         result.qclass = <uint16_t>qclass
         result.rcode = <uint16_t>rcode
         result.flags = <uint8_t>flags
+        result.plugin = <uint8_t>plugin
         result.qname_len = <uint8_t>len(qname)
         result.options_len = <uint16_t>len(options)
         result.message_len = <uint32_t>len(message)

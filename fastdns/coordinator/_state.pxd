@@ -26,6 +26,7 @@ from fastdns._shm cimport (
     iovec,
     mmsghdr,
 )
+from fastdns.coordinator._queue cimport slow_t
 from fastdns.coordinator._random cimport random_t
 from fastdns.coordinator._store cimport store_t
 from fastdns.coordinator._timers cimport timers_t
@@ -42,7 +43,10 @@ cdef enum:
     TCP_SLOT = 64                # an upstream's channel of that number is its TCP connection
     UPSTREAM_CHANNELS = 65
     BATCH = 64                   # messages in one sendmmsg or recvmmsg
-    QUERY_ROOM = 288             # header 12, qname 255, type and class 4, OPT 11, rounded up
+    QUERY_ROOM = 352             # header 12, qname 255, type and class 4, OPT 11 and its options, rounded up
+    CHANGE_BACK = 4              # dns64, rewrite and two templates
+    CHANGE_OPTIONS = 64          # octets
+    DEPTH_MAX = 8                # questions that lead to one another: a template's CNAME, and so on
     RX_ROOM = 1536               # a UDP response: EDNS_PAYLOAD and some more, for those that don't ask
     TCP_RX_ROOM = 80 * 1024      # the largest message, its prefix, and some more
     TCP_TX_ROOM = 32 * 1024      # at least 110 of the largest queries
@@ -98,6 +102,7 @@ ctypedef struct flight_t:        # a question under way
     uint32_t refused             # bit i: nobody is at upstream i
     uint16_t long_name           # place of a qname over SHORT_NAME octets
     uint16_t change              # place of what a table made of the question
+    uint16_t parents             # first of the flights that wait for this one's answer
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
     uint8_t state                # FLIGHT_*
@@ -110,8 +115,18 @@ ctypedef struct change_t:        # what a table made of a flight's question, and
     uint8_t rule_count
     uint8_t has_client
     uint8_t rewritten            # the question is not the client's own, or its answer is changed
+    uint8_t restored             # what the loop's rules did is undone already
     uint16_t rules[CHANGE_RULES] # steps that have their part in the answer, in order
     fd_question_client_t client
+    # the Python thread's share (_slow.pyx)
+    uint32_t serial              # of the job that the flight waits for
+    uint16_t child               # the flight whose answer it waits for
+    uint16_t sibling             # next of those that wait for the same
+    uint8_t depth                # of questions that led to one another
+    uint8_t back_count
+    uint16_t back[CHANGE_BACK]   # steps of the thread that want the answer, the innermost last
+    uint16_t options_len
+    uint8_t options[CHANGE_OPTIONS]   # EDNS options for the query upstream
     uint8_t qname[256]
 
 ctypedef struct attempt_t:       # a question put to an upstream and not answered
@@ -184,6 +199,7 @@ ctypedef struct worker_link_t:   # one worker, as the coordinator sees it
     int wake
 
 ctypedef struct coordinator_t:
+    slow_t *slow                 # the queues to the Python thread, NULL: no step needs it
     const fd_config_t *config
     fd_post_t *post
     uint64_t *counters           # in the post

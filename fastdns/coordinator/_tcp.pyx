@@ -17,7 +17,13 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, watch
-from fastdns.coordinator._inflight cimport attempt_add, attempt_find, flight_asked, flight_asked_name
+from fastdns.coordinator._inflight cimport (
+    attempt_add,
+    attempt_find,
+    flight_asked,
+    flight_asked_name,
+    flight_changed,
+)
 from fastdns.coordinator._net cimport (
     EPOLL_CTL_MOD,
     EPOLLERR,
@@ -212,7 +218,8 @@ cdef ask_rc tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
         tcp.active_ms = c.now_ms         # silence counts from here
     attempt_add(c, flight_index, number, id)
     octets = write_query(flight_asked(c, flight), flight_asked_name(c, flight), id,
-                         not flight.state & FLIGHT_NO_EDNS, tcp.tx + tcp.tx_end + PREFIX)
+                         not flight.state & FLIGHT_NO_EDNS, flight_changed(c, flight),
+                         tcp.tx + tcp.tx_end + PREFIX)
     put_u16(tcp.tx + tcp.tx_end, octets)
     tcp.tx_end += PREFIX + octets
     count_sockets(c, index, True, channel.sent != 0, channel.sent == 0)

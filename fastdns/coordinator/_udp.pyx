@@ -20,7 +20,13 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, close, recvmmsg, sendmmsg, watch
-from fastdns.coordinator._inflight cimport attempt_add, attempt_find, flight_asked, flight_asked_name
+from fastdns.coordinator._inflight cimport (
+    attempt_add,
+    attempt_find,
+    flight_asked,
+    flight_asked_name,
+    flight_changed,
+)
 from fastdns.coordinator._net cimport (
     SO_RCVBUF,
     SO_RCVBUFFORCE,
@@ -234,7 +240,7 @@ cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     attempt_add(c, flight_index, batch.channel, id)
     batch.vectors[batch.count].iov_len = write_query(
         flight_asked(c, flight), flight_asked_name(c, flight), id, not flight.state & FLIGHT_NO_EDNS,
-        batch.queries[batch.count])
+        flight_changed(c, flight), batch.queries[batch.count])
     batch.count += 1
     return ASK_OK
 

@@ -51,6 +51,12 @@ def run(handles: CoordinatorHandles) -> None:
             log.error(f"{line}: the second on this key, refused for 60 s")
         else:
             log.warning(f"{line}: tried once more")
+    programs = coordinator.programs()
+    if programs:
+        # dnspython and RE2 are 5 MiB: only for configurations that need them.
+        from fastdns.coordinator.slow.thread import start
+
+        start(coordinator.open_queue(), programs)
     coordinator.run()
 
 

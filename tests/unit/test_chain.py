@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import dns.rcode
 import pytest
 
-from fastdns.control.model import Block, Config, Forward, Step, Upstream, Zone
+from fastdns.control.model import Block, Config, Forward, Limits, Step, Upstream, Zone
 from tests.coordtools import (
     ANSWER,
     EDE_NO_REACHABLE_AUTHORITY,
@@ -35,7 +35,9 @@ def by_name(text: str) -> Callable[[Asked], Reply]:
     return play
 
 
-def chain(zones: dict[str, Block], *, group: int = 0) -> Callable[[tuple[Upstream, ...]], Config]:
+def chain(
+    zones: dict[str, Block], *, group: int = 0, limits: Limits | None = None
+) -> Callable[[tuple[Upstream, ...]], Config]:
     """A configuration with these zones, a block each, of one group."""
 
     def make(upstreams: tuple[Upstream, ...]) -> Config:
@@ -45,6 +47,7 @@ def chain(zones: dict[str, Block], *, group: int = 0) -> Callable[[tuple[Upstrea
             zones=tuple(Zone(name, group, number) for number, name in enumerate(zones)),
             blocks=tuple(zones.values()),
             worker_count=2,
+            limits=limits or Limits(),
         )
 
     return make

@@ -14,7 +14,6 @@ from fastdns.control.model import (
     HostsStep,
     NameStep,
     ReplyStep,
-    SlowStep,
     Step,
     TypeStep,
     WhoamiStep,
@@ -22,7 +21,6 @@ from fastdns.control.model import (
 from tests.coordtools import (
     EDE_NO_REACHABLE_AUTHORITY,
     EDE_OTHER,
-    FAILURE,
     Asked,
     Reply,
     World,
@@ -360,13 +358,3 @@ def test_a_cut_client_is_no_question() -> None:
 def test_no_step_takes_it() -> None:
     with running({".": block(NameStep("exact", "a.", "b."))}) as w:
         assert w.ask_failing("a.") == EDE_NO_REACHABLE_AUTHORITY
-
-
-def test_what_needs_python_fails_without_it() -> None:
-    """Until there is a thread to ask, and whenever its queue is full."""
-    with Server(address) as one, with_steps(one, SlowStep("{}")) as w:
-        ticket = w.put("a.")
-        record = w.take()
-        assert (record.kind, record.ticket) == (FAILURE, ticket)
-        assert w.count("slow_full") == 1
-        assert one.asked == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Corefile's text to the configuration of the data plane."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -189,33 +190,40 @@ def test_who_needs_the_client(text: str, asks: bool) -> None:
 def test_the_chain_has_its_own_order() -> None:
     block = only_block(
         "whoami\nforward corp 192.0.2.1 {\nexcept lab.corp\n}\nhosts /dev/null {\n192.0.2.9 a\n}\n"
-        'template IN A x.example {\nanswer "{{ .Name }} 60 IN A 192.0.2.1"\n}\n'
-        "rewrite continue name suffix .old .new answer auto\nrewrite name regex (.*) x.{1}\n"
+        "rewrite continue name suffix .old .new answer auto\n"
         "rewrite type AAAA A\nrewrite class CH IN\nrewrite ttl suffix example 5-60\n"
-        "rewrite rcode exact a SERVFAIL NOERROR\nrewrite name A.Example b.example\ndns64"
+        "rewrite rcode exact a SERVFAIL NOERROR\nrewrite name A.Example b.example\n"
     )
     assert [type(step) for step in block.steps] == [
-        SlowStep, NameStep, SlowStep, TypeStep, TypeStep, ReplyStep, ReplyStep, NameStep, SlowStep, HostsStep,
-        Forward, WhoamiStep,
+        NameStep, TypeStep, TypeStep, ReplyStep, ReplyStep, NameStep, HostsStep, Forward, WhoamiStep,
     ]  # fmt: skip
-    assert block.steps[1] == NameStep("suffix", ".old.", ".new.", automatic=True, stop=False)
-    assert block.steps[3:8] == (
+    assert block.steps[:6] == (
+        NameStep("suffix", ".old.", ".new.", automatic=True, stop=False),
         TypeStep("type", 28, 1),
         TypeStep("class", 3, 1),
         ReplyStep("ttl", "suffix", "example.", 5, 60),
         ReplyStep("rcode", "exact", "a.", 2, 0),
         NameStep("exact", "a.example.", "b.example.", automatic=True),
     )
-    regex = block.steps[2]
-    assert isinstance(regex, SlowStep)
-    assert (regex.rule, "(.*)" in regex.program) == (True, True)
-    hosts = block.steps[9]
+    hosts = block.steps[6]
     assert isinstance(hosts, HostsStep)
     assert (hosts.zones, hosts.through, hosts.ttl_s) == ((".",), (), 3600)
     assert hosts.names["a."] == HostRecord(inet4=(bytes([192, 0, 2, 9]),))
     assert hosts.names["9.2.0.192.in-addr.arpa."].pointers == ("a.",)
     config = compiled(f". {{\n{BIND}hosts /dev/null {{\n192.0.2.9 a\n}}\n}}").config
     os.close(create_config(config))
+
+
+def test_what_needs_python_goes_to_the_thread() -> None:
+    block = only_block(
+        'template IN A x.example {\nanswer "{{ .Name }} 60 IN A 192.0.2.1"\n}\ndns64\n'
+        "rewrite continue name suffix .old .new\nrewrite name regex (.*) x.{1}\n"
+    )
+    programs = [json.loads(step.program) for step in block.steps if isinstance(step, SlowStep)]
+    assert [one["plugin"] for one in programs] == ["dns64", "rewrite", "template"]
+    suffix, regex = programs[1]["rules"]
+    assert (suffix["stop"], suffix["rule"]["from_"], suffix["rule"]["to"]) == (False, ".old.", ".new.")
+    assert (regex["stop"], regex["rule"]["kind"], regex["rule"]["from_"]) == (True, "NameRule", "(.*)")
 
 
 def test_our_own_address_in_a_resolv_conf(tmp_path: Path) -> None:

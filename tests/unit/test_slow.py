@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fastdns._testing.slow import Result
 
 A, AAAA, CNAME, MX, TXT = 1, 28, 5, 15, 16
-NAME_RULE: dict[str, Any] = {"rule": "NameRule", "mode": "stop", "answer_auto": False, "answers": []}
+NAME_RULE: dict[str, Any] = {"kind": "NameRule", "answer_auto": False, "answers": []}
 
 
 def question(name: str, rdtype: int = A, client: Client | None = None) -> Question:
@@ -57,8 +57,12 @@ def texts(message: dns.message.Message) -> list[str]:
     return [line for rrset in message.answer for line in rrset.to_text().splitlines()]
 
 
-def name_rule(match: str, from_: str, to: str, **more: Any) -> dict[str, Any]:
-    return NAME_RULE | {"match": match, "from_": from_, "to": to} | more
+def rule(stop: bool = True, **fields: Any) -> dict[str, Any]:
+    return {"stop": stop, "rule": fields}
+
+
+def name_rule(match: str, from_: str, to: str, stop: bool = True, **more: Any) -> dict[str, Any]:
+    return rule(stop, **(NAME_RULE | {"match": match, "from_": from_, "to": to} | more))
 
 
 # ------------------------------------------------------------------------------ rewrite ----
@@ -130,7 +134,7 @@ def test_answers_by_regular_expressions() -> None:
 
 def test_rules_run_in_order_until_one_stops() -> None:
     rules = [
-        name_rule("suffix", ".a.", ".b.", mode="continue"),
+        name_rule("suffix", ".a.", ".b.", stop=False),
         name_rule("suffix", ".b.", ".c."),
         name_rule("suffix", ".c.", ".d."),
     ]
@@ -142,23 +146,9 @@ def test_rules_run_in_order_until_one_stops() -> None:
 def test_type_ttl_and_rcode() -> None:
     step = Rewrites(
         [
-            {"rule": "TypeRule", "mode": "continue", "from_": AAAA, "to": A},
-            {
-                "rule": "TtlRule",
-                "mode": "continue",
-                "match": "suffix",
-                "name": ".example.",
-                "min_s": 60,
-                "max_s": 90,
-            },
-            {
-                "rule": "RcodeRule",
-                "mode": "stop",
-                "match": "exact",
-                "name": "x.example.",
-                "from_": 3,
-                "to": 0,
-            },
+            rule(False, kind="TypeRule", from_=AAAA, to=A),
+            rule(False, kind="TtlRule", match="suffix", name=".example.", min_s=60, max_s=90),
+            rule(kind="RcodeRule", match="exact", name="x.example.", from_=3, to=0),
         ]
     )
     asked = question("x.example.", AAAA)
@@ -179,13 +169,7 @@ def test_type_ttl_and_rcode() -> None:
 def test_a_cname_leads_elsewhere() -> None:
     step = Rewrites(
         [
-            {
-                "rule": "CnameRule",
-                "mode": "stop",
-                "match": "exact",
-                "from_": "old.example.",
-                "to": "new.example.",
-            }
+            rule(kind="CnameRule", match="exact", from_="old.example.", to="new.example."),
         ]
     )
     asked = question("www.example.")
@@ -205,20 +189,13 @@ def test_a_cname_leads_elsewhere() -> None:
 
 def test_edns_options_for_upstream() -> None:
     client = Client("10.42.0.7", 4711, True, "169.254.20.10", 53)
-    local = {"rule": "EdnsLocalRule", "mode": "continue", "action": "set", "revert": False}
+    local = {"kind": "EdnsLocalRule", "action": "set", "revert": False}
     step = Rewrites(
         [
-            local | {"code": 65001, "data": "abcd", "variable": ""},
-            local | {"code": 65002, "data": "", "variable": "{client_ip}"},
-            local | {"code": 65003, "data": "", "variable": "", "action": "replace"},
-            {
-                "rule": "EdnsSubnetRule",
-                "mode": "stop",
-                "action": "set",
-                "v4_len": 20,
-                "v6_len": 56,
-                "revert": False,
-            },
+            rule(False, **local, code=65001, data="abcd", variable=""),
+            rule(False, **local, code=65002, data="", variable="{client_ip}"),
+            rule(False, **(local | {"action": "replace"}), code=65003, data="", variable=""),
+            rule(kind="EdnsSubnetRule", action="set", v4_len=20, v6_len=56, revert=False),
         ]
     )
     outcome = step.ask(question("x.", client=client))
@@ -246,8 +223,7 @@ def test_a_template_answers() -> None:
             template(
                 match=[r"^ip-(?P<a>\d+)-(\d+)-(\d+)-(\d+)\.example\.$"],
                 answer=[
-                    "{{ .Name }} 60 IN A {{ .Group.a }}.{{ index .Match 2 }}.{{ .Group.3 }}"
-                    ".{{ index .Match 4 }}"
+                    "{{ .Name }} 60 A {{ .Group.a }}.{{ index .Match 2 }}.{{ .Group.3 }}.{{ index .Match 4 }}"
                 ],
                 additional=['ns.{{ .Zone }} 60 IN TXT "{{ .Type }} {{ .Class }}"'],
             )
@@ -365,9 +341,9 @@ def test_dns64_leaves_others_alone() -> None:
 
 # -------------------------------------------------------------------------------- queue ----
 
-REWRITE = {"kind": "rewrite", "rules": [name_rule("regex", r"(.*)\.a\.$", "{1}.b.", answer_auto=True)]}
-TEMPLATE = {"kind": "template", "templates": [template(answer=["{{ .Name }} 60 IN A 10.0.0.1"])]}
-REMOTE = {"kind": "template", "templates": [template(answer=["{{ .Name }} 60 IN A {{ .Remote }}"])]}
+REWRITE = {"plugin": "rewrite", "rules": [name_rule("regex", r"(.*)\.a\.$", "{1}.b.", answer_auto=True)]}
+TEMPLATE = {"plugin": "template"} | template(answer=["{{ .Name }} 60 IN A 10.0.0.1"])
+REMOTE = {"plugin": "template"} | template(answer=["{{ .Name }} 60 IN A {{ .Remote }}"])
 
 
 def wire(name: str) -> bytes:
@@ -455,7 +431,7 @@ def test_a_question_that_hangs_is_named() -> None:
 
 def test_a_step_that_asks_the_server_itself() -> None:
     end = LoopEnd()
-    spec = {"kind": "template", "templates": [template(answer=["{{ .Name }} 60 IN CNAME x.{{ .Name }}"])]}
+    spec = {"plugin": "template"} | template(answer=["{{ .Name }} 60 IN CNAME x.{{ .Name }}"])
     SlowThread(end.queue(), {(0, 0): spec}).start()
     end.put(JOB_ASK, 1, 0, 0, wire("x.example."))
     kind, _, _, _, _, _, _, qname, *_ = result_of(end)

@@ -15,10 +15,12 @@ from fastdns.control.config.names import lower
 from fastdns.control.config.plugins import Rewrite, Template
 from fastdns.control.config.rewrite import (
     ClassRule,
+    CnameRule,
     EdnsLocalRule,
     EdnsSubnetRule,
     NameRule,
     RcodeRule,
+    Rule,
     TtlRule,
     TypeRule,
 )
@@ -50,7 +52,7 @@ def steps_of(
     steps: list[Step] = []
     if block.dns64 is not None:
         steps.append(SlowStep(program("dns64", block.dns64)))
-    steps += map(_rule, block.rewrite)
+    steps += _rules(block.rewrite)
     steps += (SlowStep(program("template", one, zones=one.zones or block.zones)) for one in block.template)
     if block.hosts is not None:
         steps.append(_hosts(block.hosts, block.zones, warn))
@@ -92,8 +94,28 @@ def _json(value: object) -> object:
     return {"kind": type(value).__name__, **_plain(value)}
 
 
-def _rule(rewrite: Rewrite) -> Step:
-    """A rule as a table's step where that can do it, else as one for the thread."""
+def _rules(rewrites: tuple[Rewrite, ...]) -> list[Step]:
+    """Rules as steps of the table where that can do them all. One that can't takes all of them to the thread:
+    what they do to the answer has to be undone in reverse order."""
+    steps = [_rule(one) for one in rewrites]
+    tables = [one for one in steps if one is not None]
+    if len(tables) == len(steps):
+        return tables
+    rules = [{"stop": one.stop, "rule": _normal(one.rule)} for one in rewrites]
+    return [SlowStep(json.dumps({"plugin": "rewrite", "rules": rules}, separators=(",", ":"), default=_json))]
+
+
+def _normal(rule: Rule) -> Rule:
+    """A rule with its names as they are compared."""
+    if isinstance(rule, NameRule | CnameRule) and rule.match != "regex":
+        return dataclasses.replace(rule, from_=_text(rule.from_), to=_text(rule.to))
+    if isinstance(rule, TtlRule | RcodeRule) and rule.match != "regex":
+        return dataclasses.replace(rule, name=_text(rule.name))
+    return rule
+
+
+def _rule(rewrite: Rewrite) -> Step | None:
+    """A rule as a table's step; None where that can't do it."""
     rule, stop = rewrite.rule, rewrite.stop
     match rule:
         case NameRule(match=match, answers=()) if match != "regex":
@@ -107,7 +129,7 @@ def _rule(rewrite: Rewrite) -> Step:
             return ReplyStep("ttl", match, _text(rule.name), rule.min_s, rule.max_s, stop)
         case RcodeRule(match=match) if match != "regex":
             return ReplyStep("rcode", match, _text(rule.name), rule.from_, rule.to, stop)
-    return SlowStep(program("rewrite", rewrite), rule=True, stop=stop)
+    return None
 
 
 def _text(name: str) -> str:

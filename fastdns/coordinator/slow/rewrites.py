@@ -51,10 +51,10 @@ class _State:
 
 
 class Rewrites:
-    """The step: all `rewrite` rules of a block. specs: rule, mode ("stop" or "continue") and its fields."""
+    """The step: all `rewrite` rules of a block. specs: stop, and the rule with its kind and fields."""
 
     def __init__(self, specs: Sequence[Mapping[str, Any]]) -> None:
-        self._rules = [(spec["mode"] == "stop", _RULES[spec["rule"]](spec)) for spec in specs]
+        self._rules = [(spec["stop"], _RULES[spec["rule"]["kind"]](spec["rule"])) for spec in specs]
 
     def ask(self, question: Question) -> Outcome:
         state = _State()

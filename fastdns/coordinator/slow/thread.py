@@ -5,6 +5,7 @@ It never touches the cache, a socket or a client: it hands the loop a finished a
 """
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 JOB_ASK, JOB_ANSWER = 32, 33
 RESULT_GO, RESULT_SELF, RESULT_DONE, RESULT_FAIL = 40, 41, 42, 43
 BACK, PASSING = 1, 2
+PLUGINS: Final = {"template": 5, "rewrite": 6, "dns64": 7}  #: FD_PLUGIN_*
 KEY_DO: Final = 1  #: FD_KEY_DO
 
 _NICENESS: Final = 10  #: the loop beside us goes first
@@ -55,14 +57,14 @@ _Waiting = tuple[Question, Any, int]
 
 def make_step(spec: Mapping[str, Any]) -> Step:
     """The step that a part of the configuration describes. Raises FastDNSError, KeyError, TypeError."""
-    kind = spec["kind"]
-    if kind == "rewrite":
+    plugin = spec["plugin"]
+    if plugin == "rewrite":
         return Rewrites(spec["rules"])
-    if kind == "template":
-        return Templates(spec["templates"])
-    if kind == "dns64":
+    if plugin == "template":
+        return Templates([spec])
+    if plugin == "dns64":
         return Dns64(spec["prefix"], spec["translate_all"])
-    raise StepError(f"step of kind {kind!r}")
+    raise StepError(f"a step of plugin {plugin!r}")
 
 
 class SlowThread(threading.Thread):
@@ -72,6 +74,7 @@ class SlowThread(threading.Thread):
         super().__init__(name="slow", daemon=True)
         self._queue = queue
         self._steps = {place: make_step(spec) for place, spec in specs.items()}
+        self._plugins = {place: PLUGINS[spec["plugin"]] for place, spec in specs.items()}
         #: By flight and step. A flight's number comes back in use, so this is bounded by their table.
         self._waiting: dict[int, dict[tuple[int, int], _Waiting]] = {}
 
@@ -128,7 +131,9 @@ class SlowThread(threading.Thread):
             message = outcome.message
             message.id = 0
             message.flags |= dns.flags.QR
-            return self._queue.put(RESULT_DONE, job, flags=flags, message=message.to_wire(max_size=65535))
+            plugin = self._plugins[job[3], job[4]]
+            wire = message.to_wire(max_size=65535)
+            return self._queue.put(RESULT_DONE, job, flags=flags, plugin=plugin, message=wire)
         if isinstance(outcome, Fail):
             return self._queue.put(RESULT_FAIL, job, rcode=outcome.rcode, message=outcome.text.encode()[:255])
         asked = outcome.question
@@ -142,8 +147,8 @@ class SlowThread(threading.Thread):
         )
 
 
-def start(queue: SlowQueue, specs: Sequence[tuple[int, int, Mapping[str, Any]]]) -> SlowThread:
-    """Start the thread with the steps of (block, step, description). Raises FastDNSError."""
-    thread = SlowThread(queue, {(block, step): spec for block, step, spec in specs})
+def start(queue: SlowQueue, programs: Sequence[tuple[int, int, bytes]]) -> SlowThread:
+    """Start the thread with the steps of (block, step, JSON of what it does). Raises FastDNSError."""
+    thread = SlowThread(queue, {(block, step): json.loads(program) for block, step, program in programs})
     thread.start()
     return thread
