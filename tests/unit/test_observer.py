@@ -73,6 +73,15 @@ async def get(port: int, path: str) -> tuple[int, str]:
         writer.close()
 
 
+async def get_head(port: int, path: str, header: str) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(f"GET {path} HTTP/1.0\r\n{header}\r\n\r\n".encode())
+        return (await asyncio.wait_for(reader.read(), 5.0)).decode().partition("\r\n\r\n")[0]
+    finally:
+        writer.close()
+
+
 def test_what_is_listened_on() -> None:
     """Blocks share addresses; what several of them name has all their paths."""
     plan = wanted(corefile(health=health(8080), prometheus=prometheus(9253)), ("", 9353))
@@ -100,6 +109,10 @@ def test_everything_at_its_address(segments: Segments) -> None:
         try:
             assert await get(first, "/health") == (200, "OK")
             assert (await get(first, "/metrics"))[0] == 404
+            head = await get_head(second, "/metrics", "Accept: application/openmetrics-text;version=1.0.0")
+            assert (
+                "Content-Type: text/plain; version=0.0.4; charset=utf-8" in head.splitlines()
+            )  # CoreDNS's only one
             assert (await get(first, "/ready"))[0] == 404  # as node-cache: not on health's address
             for port in (second, own):
                 status, text = await get(port, "/metrics")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""prometheus_client's data model and text formats, without its servers and its push client.
+"""prometheus_client's data model and text format, without its servers and its push client.
 
 Its package imports http.server, ssl, urllib and wsgiref for those: 4.3 MiB, and 32 ms of CPU in every scrape
 (which is a process of its own). Nothing of fastdns uses them, so while it is imported empty modules stand in
@@ -68,7 +68,6 @@ class Source(Protocol):
         ...
 
 
-def render(source: Source, accept: str = "") -> tuple[bytes, str]:
-    """The exposition in the format that an Accept header asks for, and its content type."""
-    encode, content_type = exposition.choose_encoder(accept)
-    return encode(source), content_type
+def render(source: Source) -> bytes:
+    """The exposition in Prometheus's text format: CoreDNS has no other, so scrapers get what they know."""
+    return exposition.generate_latest(source)

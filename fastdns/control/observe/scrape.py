@@ -20,19 +20,16 @@ class Scraper:
         self._segments = segments
         self._turn = asyncio.Lock()
 
-    async def scrape(self, names: Names, facts: Facts, accept: str) -> tuple[bytes, str]:
-        """The exposition in the format that an Accept header asks for, and its content type.
-
-        Raises FastDNSError.
-        """
+    async def scrape(self, names: Names, facts: Facts) -> bytes:
+        """The exposition. Raises FastDNSError."""
         async with self._turn:
             one = self._segments
             keep = frozenset({one.config, one.board, one.post, one.ledger, *one.regions, *one.logs})
-            work = Apart(expose, (one, names, facts, accept), keep)
+            work = Apart(expose, (one, names, facts), keep)
             try:
                 await _wait(work)
                 found = work.outcome()
-                assert isinstance(found, tuple)
+                assert isinstance(found, bytes)
                 return found
             finally:
                 work.end()
@@ -56,11 +53,11 @@ async def _wait(work: Apart) -> None:
         loop.remove_reader(work.descriptor)
 
 
-def expose(segments: Segments, names: Names, facts: Facts, accept: str) -> tuple[bytes, str]:
+def expose(segments: Segments, names: Names, facts: Facts) -> bytes:
     """In the process: read all of it, and write it down. Raises SegmentError."""
     from fastdns._stats import Ledger
     from fastdns.control.observe.exposition import render
     from fastdns.control.observe.figures import Figures
     from fastdns.control.observe.metrics import Collector
 
-    return render(Collector(Figures.take(segments, names, facts, Ledger(segments.ledger))), accept)
+    return render(Collector(Figures.take(segments, names, facts, Ledger(segments.ledger))))
