@@ -21,6 +21,7 @@ COUNTS: Final = {
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
     "restarts_on_port": (4, 40),  # stop, and start at once on the same port
     "soak_seconds": (16, 300),
+    "starved_seconds": (15, 600),  # without CPU time but for what others leave
     "starts": (7, 25),  # of which the median counts
     "stopped_children": (1, 10),  # SIGSTOP of each role, some 2 s each
     "writer_kills": (60, 1_000),

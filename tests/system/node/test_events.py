@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,40 @@ def test_a_keeper_that_is_held_gives_the_addresses_up(node: Lab) -> None:
         for address in ADDRESSES:
             node.wait_for(FASTDNS, "pod", address)
         server.wait_for_words("the keeper was held")
+
+
+def test_workers_that_are_held_for_a_second_are_no_trip(node: Lab) -> None:
+    with serving(node) as server:
+        workers = [server.pid(f"worker {index}") for index in (0, 1)]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            assert len(node.addresses()) == 4
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert len(node.addresses()) == 4
+        assert "trip" not in server.said()
+
+
+@pytest.mark.stress
+def test_a_node_without_cpu_time_is_no_trip(node: Lab) -> None:
+    """Workers at the least weight that there is, beside busy processes on every core."""
+    busy = [sys.executable, "-c", "while True: pass"]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(node))
+        for title in ("control", "coordinator", "worker 0", "worker 1"):
+            os.sched_setscheduler(server.pid(title), os.SCHED_IDLE, os.sched_param(0))
+        for _ in range(2 * len(os.sched_getaffinity(0))):
+            process = stack.enter_context(subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *busy]))
+            stack.callback(process.kill)
+        end = time.monotonic() + count("starved_seconds")
+        while time.monotonic() < end:
+            assert len(node.addresses()) == 4, server.said()
+            time.sleep(0.2)
+        assert "trip" not in server.said()
 
 
 def test_the_interface_is_made_again(node: Lab) -> None:
