@@ -34,12 +34,13 @@ class Kind(IntEnum):
     FORGET = 11  #: Address's numbers, and 1 to leave it on the node; it is renewed no more
     EXIT_AFTER = 12  #: ms without a worker that moves, then the server leaves; 0: it stays
     STOP = 13  #: ms until control is ready for the end, 0: now; exit code
+    RELOADED = 14  #: serial number of a RELOAD: it need not be told to a successor
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
     STATE = 18  #: State's numbers; descriptors once started: config, board, post, ledger, regions, logs
     # keeper to control, unasked
-    RELOAD = 24  #: signal number: somebody wants the configuration read again
+    RELOAD = 24  #: signal number, serial number: somebody wants the configuration read again
     ROLLED = 25  #: number of the configuration: all children have it
     STOPPING = 26  #: signal number: get ready for the end, and say STOP
 

@@ -60,7 +60,7 @@ class Apart:
         return False
 
     def outcome(self) -> object:
-        """What the function returned. Raises what it raised, where that is a FastDNSError, else ApartError."""
+        """What the function returned. Raises what it raised, if that is a FastDNSError, else ApartError."""
         if not self._data:
             raise ApartError(f"{self.name}: its process died")
         found = pickle.loads(self._data)  # of our own fork, over a pipe that nobody else has
@@ -107,7 +107,7 @@ def _be_child(
         except Exception as error:  # said here with its lines, there in one
             traceback.print_exc()
             data = pickle.dumps(ApartError(f"{function.__name__}: {error!r}"))
-        with open(descriptor, "wb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        with open(descriptor, "wb") as pipe:
             pipe.write(data)
         code = 0
     finally:

@@ -2,11 +2,15 @@
 """What control does while the server runs: one task each, and the end."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Coroutine
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastdns import log
+from fastdns._stats import read_board
+from fastdns.control import pidfile
 from fastdns.control.lean_asyncio import asyncio  # before anything that imports asyncio
 from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
 from fastdns.control.load import Loaded
@@ -19,6 +23,12 @@ from fastdns.control.setup import endpoints
 from fastdns.errors import FastDNSError
 from fastdns.protocol import Kind, Message, State
 
+_DRAIN_S = 3.0  # for the node's rules at the end
+
+if TYPE_CHECKING:  # with a Corefile, or in node-cache's place only
+    from fastdns.control.config.nodecache import CorefileSource
+    from fastdns.control.onnode import OnNode
+
 _SAID = {
     signal.SIGTERM: "SIGTERM: Shutting down servers then terminating",
     signal.SIGINT: "SIGINT: Shutting down",
@@ -26,11 +36,21 @@ _SAID = {
 }
 
 
-def live(link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded) -> int:
-    """Look after a running server until the keeper wants the end. Returns the exit code; raises FastDNSError."""
+def live(
+    link: KeeperLink,
+    options: Options,
+    source: "CorefileSource | None",
+    state: State,
+    segments: Segments,
+    loaded: Loaded,
+) -> int:
+    """Look after a running server until the keeper wants the end. Returns the exit code.
+
+    Raises FastDNSError.
+    """
 
     async def run() -> int:
-        return await Life(link, options, state, segments, loaded).run()
+        return await Life(link, options, source, segments, loaded).run(state)
 
     return asyncio.run(run())
 
@@ -39,38 +59,63 @@ class Life:
     """One life of control, from the start of its tasks to the end of the last."""
 
     def __init__(
-        self, link: KeeperLink, options: Options, state: State, segments: tuple[int, ...], loaded: Loaded
+        self,
+        link: KeeperLink,
+        options: Options,
+        source: "CorefileSource | None",
+        segments: Segments,
+        loaded: Loaded,
     ) -> None:
         self._link = link
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()  # by the keeper: the workers have gone
         self._stopping = False
-        self._segments = Segments.of(segments)
-        self._shares = ShareWatch(link, endpoints(loaded.config), self._segments.regions)
-        self._reloader = Reloader(link, options, loaded, self._apply, self._count)
+        self._segments = segments
+        self._shares = ShareWatch(link, endpoints(loaded.config), segments.regions)
+        self._reloader = Reloader(link, options, loaded, source, self._apply, self._count)
         node = options.node
+        self._options = options
         self._observer = Observer(
             None if node is None else node.metrics_listen,
             frozenset() if node is None else frozenset(node.local_ips),
         )
-        self._state = state
+        self._node: OnNode | None = None
 
-    async def run(self) -> int:
+    async def run(self, state: State) -> int:
         """Raises FastDNSError when one of the tasks does, or the keeper refuses what it should not."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._link.fileno(), self._on_events)
         self._spawn(self._beat())
         loaded = self._reloader.running
         await self._observer.start(loaded.corefile, loaded.config, self._segments, strict=False)
-        self._spawn(self._shares.run())
-        self._spawn(self._reloader.run(self._state))
+        self._spawn(self._network())
+        self._spawn(self._reloader.run(state))
         self._on_events()
         try:
             return await self._end
         finally:
             self._cancel()
             await self._observer.stop()
+
+    async def _network(self) -> None:
+        """The node's network; then, since they ask its addresses, who gets what share of the questions."""
+        options, loaded = self._options, self._reloader.running
+        if options.node is not None:
+            from fastdns.control.onnode import OnNode, node_plan
+
+            self._node = OnNode(
+                node_plan(options.node, options, loaded),
+                self._link,
+                self._segments.regions,
+                tuple(endpoints(loaded.config).values()),
+                self._count,
+            )
+            await self._node.start(read_board(self._segments.board)["addresses"])
+            self._spawn(self._node.tend())
+        if options.pidfile:
+            pidfile.write(Path(options.pidfile), os.getppid())
+        self._spawn(self._shares.run())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -109,7 +154,7 @@ class Life:
 
     def _on_event(self, event: Message) -> None:
         if event.kind == Kind.RELOAD:
-            self._reloader.ask(signal.Signals(event.words[0]))
+            self._reloader.ask(signal.Signals(event.words[0]), event.words[1])
         elif event.kind == Kind.ROLLED:
             self._reloader.has_rolled(event.words[0])
         elif event.kind == Kind.STOPPING and not self._stopping:
@@ -130,17 +175,22 @@ class Life:
         log.info(_SAID.get(number, f"{number.name}: Shutting down"))
         with contextlib.suppress(ChannelClosedError):
             if number != signal.SIGQUIT:
-                self._link.stop(ready_s=self._observer.lameduck_s + 1.0)
+                self._link.stop(ready_s=self._observer.lameduck_s + _DRAIN_S)
                 await self._observer.lameduck()
+            if self._node is not None:
+                await self._node.drain()
             self._link.stop()
         await self._closed.wait()
+        if self._node is not None:
+            with contextlib.suppress(ChannelClosedError):
+                await self._node.remove()
         if not self._end.done():
             self._end.set_result(0)
 
     async def _apply(self, loaded: Loaded) -> None:
-        """All children have a new configuration."""
+        """Take a configuration that is about to be handed over."""
         self._shares.listeners = endpoints(loaded.config)
-        await self._observer.apply(loaded.corefile, loaded.config, strict=False)
+        await self._observer.apply(loaded.corefile, loaded.config)
 
     def _count(self, what: str) -> None:
         if self._observer.ledger is not None:

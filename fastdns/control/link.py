@@ -51,7 +51,7 @@ class KeeperLink:
         self._ask(Message(Kind.LISTENER, (number,), descriptors))
 
     def remove_listener(self, number: int) -> None:
-        """Close a listener with the next rolling restart; children that start before it don't get it either."""
+        """Close a listener with the next rolling restart; children that start from now on don't get it."""
         self._ask(Message(Kind.REMOVE, (number,)))
 
     def set_config(self, descriptor: int) -> None:
@@ -63,12 +63,16 @@ class KeeperLink:
         self._ask(Message(Kind.START, (config,)))
 
     def roll(self, config: int) -> None:
-        """Restart them one by one for the configuration of this number; an event ROLLED says when it is done."""
+        """Restart them one by one for the configuration of this number; an event says when it is done."""
         self._ask(Message(Kind.ROLL, (config,)))
 
     def stop(self, ready_s: float = 0.0, code: int = 0) -> None:
         """Say when control will be ready for the end; 0: now."""
         self._ask(Message(Kind.STOP, (int(ready_s * 1000), code)))
+
+    def reloaded(self, serial: int) -> None:
+        """The RELOAD of this number is dealt with; until then a successor would be told of it."""
+        self._ask(Message(Kind.RELOADED, (serial,)))
 
     def use_program(self, listener: int, use: bool) -> None:
         """Whether our program chooses among a listener's sockets, or the kernel."""

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """From options to a whole configuration. With a Corefile this is done in a process of its own (``apart``)."""
 
+import math
 import os
 import pickle
 import resource
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastdns import log
 from fastdns.control._tables import MAX_FORWARD_UPSTREAMS, MAX_LISTENERS
 from fastdns.control.addresses import Endpoint
+from fastdns.control.apart import run_apart
 from fastdns.control.identity import choose_identity
 from fastdns.control.model import Config, Limits, Options, Upstream, plain_config
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
@@ -17,7 +23,10 @@ from fastdns.errors import UsageError
 
 if TYPE_CHECKING:  # only where a Corefile is read: control keeps no parser
     from fastdns.control.config.model import Corefile
+    from fastdns.control.config.nodecache import CorefileSource
 
+_RESOLV_CONF_S = 2.0  # node-cache reads it at a reload only; DHCP and VPN clients write it when they like
+_FRESH_NS = 5 * 10**9
 _DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
 
 
@@ -28,6 +37,11 @@ class Watched:
     path: str
     every_s: float  #: how often it is looked at
     stamp: tuple[int, ...]  #: as it was when it was read
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was written a moment ago."""
+        return bool(self.stamp) and abs(time.time_ns() - self.stamp[0]) < _FRESH_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,7 @@ class Loaded:
     files: tuple[str, ...] = ()  #: that the Corefile imports
     watched: tuple[Watched, ...] = ()  #: other files that it names
     reload: Period | None = None  #: None: the Corefile is read again only when a signal asks for it
+    banner: str = ""  #: what is said of it at the start
     memory: int = 0  #: octets, the budget where the file has a word on it; it counts at the start only
 
     def outdates(self, old: "Loaded") -> bool:
@@ -67,14 +82,90 @@ def recall(notes: bytes) -> Loaded:
     return found
 
 
-def load(options: Options) -> Loaded:
-    """What ``serve --listen --upstream`` means on this machine. Raises UsageError."""
-    return Loaded(make_config(options))
+def corefile_source(
+    options: Options, count_error: Callable[[], None] = lambda: None
+) -> "CorefileSource | None":
+    """Where the Corefile's text comes from; None where the options say it all."""
+    if not options.has_corefile:
+        return None
+    from fastdns.control.config.nodecache import CorefileSource
+
+    return CorefileSource(options, os.environ, count_error)
 
 
-def load_corefile_text(options: Options, text: str, running: Loaded | None) -> Loaded:
-    """What a Corefile means; numbers are those of ``running`` where they are for the same. Raises UsageError."""
-    raise UsageError("no Corefile")
+def first_load(options: Options, source: "CorefileSource | None") -> Loaded:
+    """What a server begins with. Raises UsageError."""
+    if source is None:
+        return Loaded(make_config(options))
+    text = source.first()
+    try:
+        return run_apart(load_corefile, options, text, None)
+    except UsageError as error:
+        other = source.without_kubedns(error)
+        if other is None:
+            raise
+        return run_apart(load_corefile, options, other, None)
+
+
+def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded:
+    """What a Corefile means; numbers are those of ``running`` where they are for the same. Raises UsageError.
+
+    For a process of its own: it imports the parser.
+    """
+    from fastdns.control.config.banner import banner
+    from fastdns.control.config.compile import compile_corefile
+    from fastdns.control.config.load import parse_corefile
+    from fastdns.control.config.numbering import Numbers
+
+    corefile = parse_corefile(text, options.conf, default_port=options.dns_port)
+    watched = _watched(corefile)
+    if any(one.is_fresh for one in watched):  # or it might have changed between its reading and the stamp
+        corefile = parse_corefile(text, options.conf, default_port=options.dns_port)
+    numbers = Numbers.read(running.config.notes if running is not None else b"")
+    compiled = compile_corefile(
+        corefile,
+        numbers,
+        worker_count=running.config.worker_count
+        if running is not None
+        else worker_count(options.workers or corefile.settings.workers),
+        limits=limits(),
+        identity=running.config.identity if running is not None else choose_identity(),
+    )
+    for line in (*corefile.warnings, *compiled.warnings):
+        log.warning(line)
+    reloads = [one.reload for one in corefile.blocks if one.reload is not None]
+    return Loaded(
+        config=compiled.config,
+        text=text,
+        digest=corefile.digest,
+        corefile=corefile,
+        files=tuple(map(str, corefile.files)),
+        watched=watched,
+        reload=Period(reloads[-1].interval_s, reloads[-1].jitter_s) if reloads else None,
+        memory=corefile.settings.memory,
+        banner="" if options.quiet else banner(corefile),
+    )
+
+
+def _watched(corefile: "Corefile") -> tuple[Watched, ...]:
+    """The files beside the Corefile that say what is answered, as they are now."""
+    found: dict[str, float] = {}
+    for block in corefile.blocks:
+        for forward in block.forward:
+            found |= {str(to.file): _RESOLV_CONF_S for to in forward.to if to.file is not None}
+        if block.hosts is not None and block.hosts.reload_s > 0:
+            path = str(block.hosts.file)
+            found[path] = min(found.get(path, math.inf), block.hosts.reload_s)
+    return tuple(Watched(path, every_s, stamp_of(path)) for path, every_s in found.items())
+
+
+def stamp_of(path: str) -> tuple[int, ...]:
+    """What changes with a file's contents; () where it isn't there."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ()
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def make_config(options: Options) -> Config:

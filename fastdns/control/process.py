@@ -12,8 +12,9 @@ from typing import NoReturn
 from fastdns import child, log
 from fastdns._stats import read_notes
 from fastdns.control.link import ChannelClosedError, KeeperLink
-from fastdns.control.load import load, recall
+from fastdns.control.load import corefile_source, first_load, recall
 from fastdns.control.model import Options
+from fastdns.control.segments import Segments
 from fastdns.control.setup import set_up
 from fastdns.errors import FastDNSError, KeeperError
 
@@ -41,13 +42,14 @@ def serve(link: KeeperLink, options: Options) -> int:
     All is set up before asyncio is imported, and only here, after the fork: the others need no
     share of it, and the first answer doesn't wait for it.
     """
-    state, segments = link.state()
+    state, descriptors = link.state()
+    source = corefile_source(options)
     if state.started:
-        loaded = recall(read_notes(segments[0]))
+        loaded = recall(read_notes(Segments.of(descriptors).config))
     else:
-        loaded = load(options)
+        loaded = first_load(options, source)
         set_up(link, options, loaded)
-        state, segments = link.state()
+        state, descriptors = link.state()
     from fastdns.control.life import live
 
-    return live(link, options, state, segments, loaded)
+    return live(link, options, source, state, Segments.of(descriptors), loaded)

@@ -11,29 +11,27 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from fastdns import log
 from fastdns.control.apart import Apart, ApartError
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.link import KeeperLink
-from fastdns.control.load import Loaded, load_corefile_text
+from fastdns.control.load import Loaded, load_corefile, stamp_of
 from fastdns.control.model import Options
 from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
-from fastdns.errors import FastDNSError, UsageError
+from fastdns.errors import UsageError
 from fastdns.protocol import State
 
+if TYPE_CHECKING:  # with a Corefile only
+    from fastdns.control.config.nodecache import CorefileSource
+
 _LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs
+_POLL_S = 10.0  # as often as node-cache looks at its ConfigMaps
 _ROLL_S = 30.0  # a rolling restart that takes longer is worth a line
 
-Applied = Callable[[Loaded], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Figures:
-    """What is counted of reloads."""
-
-    tried: int = 0
-    failed: int = 0
+#: Has the rest of control take a configuration. Raises UsageError, and has changed nothing then.
+Apply = Callable[[Loaded], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -54,17 +52,19 @@ class Reloader:
         link: KeeperLink,
         options: Options,
         loaded: Loaded,
-        applied: Applied,
+        source: "CorefileSource | None",
+        apply: Apply,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """count: is told `reloads` and `reload_failures`, for the ledger."""
-        self.figures = Figures()
+        """source: of the Corefile's text; apply: tells the rest of control; count: is told `reloads` and
+        `reload_failures`, for the ledger."""
         self.running = loaded
+        self._source = source
         self._link = link
         self._options = options
-        self._applied = applied
+        self._apply = apply
         self._count = count
-        self._asked: signal.Signals | None = None
+        self._asked: tuple[signal.Signals, int] | None = None
         self._wake = asyncio.Event()
         self._rolled = asyncio.Event()
         self._rolled_number = 0
@@ -72,12 +72,13 @@ class Reloader:
         self._seen_stamps: tuple[tuple[int, ...], ...] = ()
         self._files: list[_File] = []
         self._look_s = self._look_due_s = 0.0  # the plugin reload's period, 0: none; and when it is due
+        self._poll_due_s = 0.0  # node-cache's template and ConfigMap
 
     # ---- told by others
 
-    def ask(self, number: signal.Signals) -> None:
-        """A signal: read the Corefile again, whatever it says."""
-        self._asked = number
+    def ask(self, number: signal.Signals, serial: int = 0) -> None:
+        """A signal: read the Corefile again, whatever it says. serial: of the keeper's event, 0: our own."""
+        self._asked = (number, serial)
         self._wake.set()
 
     def has_rolled(self, number: int) -> None:
@@ -94,9 +95,14 @@ class Reloader:
         while True:
             await self._pause()
             if self._asked is not None:
-                number, self._asked = self._asked, None
+                (number, serial), self._asked = self._asked, None
                 await self._on_signal(number)
+                if serial:
+                    self._link.reloaded(serial)
             now_s = time.monotonic()
+            if self._makes_corefile and now_s >= self._poll_due_s:
+                self._poll_due_s = now_s + _POLL_S
+                self._on_poll()
             if self._look_s and now_s >= self._look_due_s:
                 self._look_due_s = now_s + self._look_s
                 await self._on_look()
@@ -108,6 +114,8 @@ class Reloader:
         due_s = [one.due_s for one in self._files]
         if self._look_s:
             due_s.append(self._look_due_s)
+        if self._makes_corefile:
+            due_s.append(self._poll_due_s)
         wait_s = max(0.0, min(due_s) - time.monotonic()) if due_s else None
         try:
             await asyncio.wait_for(self._wake.wait(), wait_s)
@@ -118,17 +126,19 @@ class Reloader:
     async def _finish_former(self, state: State) -> None:
         """Go on with what a former life of control had begun."""
         if not state.started:
+            if self.running.reload is not None:
+                log.info(f"plugin/reload: Running configuration SHA512 = {self.running.digest}")
             return
         number = self.running.config.number
         wanted = sum(1 << slot for slot in endpoints(self.running.config))
-        extra = [
-            slot for slot in range(state.listeners.bit_length()) if state.listeners & ~wanted & 1 << slot
-        ]
+        more = state.listeners & ~wanted
+        extra = [slot for slot in range(more.bit_length()) if more >> slot & 1]
         for slot in extra:
             self._link.remove_listener(slot)
-        if extra or state.rolling or state.rolled != number:
+        if not extra and state.rolling == number:
+            await self._wait_for_roll(number)
+        elif extra or state.rolled != number:
             await self._roll(number)
-            await self._applied(self.running)
 
     # ---- when
 
@@ -157,6 +167,17 @@ class Reloader:
         return changed
 
     # ---- why
+
+    @property
+    def _makes_corefile(self) -> bool:
+        return self._source is not None and self._options.node is not None
+
+    def _on_poll(self) -> None:
+        """Make the Corefile anew where template or ConfigMap have changed; the plugin reload reads it."""
+        assert self._source is not None
+        assert self._options.node is not None
+        if self._source.poll() is not None and self._options.node.reload_with_signal:
+            self.ask(signal.SIGUSR1)
 
     async def _on_signal(self, number: signal.Signals) -> None:
         if not self._options.has_corefile:
@@ -203,58 +224,73 @@ class Reloader:
         self._count("reloads")
         if by_plugin:  # CoreDNS's counter is the plugin's
             self._count("reload_failures")
-        self.figures.tried += 1
-        self.figures.failed += 1
 
     # ---- how
 
     def _read(self) -> str:
         """The Corefile as it is now. Raises UsageError."""
-        raise UsageError("no Corefile")
+        assert self._source is not None
+        return self._source.read()
 
     async def _load(self, text: str) -> Loaded:
         """The configuration that a text means, numbered after the running one's. Raises UsageError."""
         try:
-            return await work_apart(load_corefile_text, self._options, text, self.running)
+            return await work_apart(load_corefile, self._options, text, self.running)
         except ApartError as error:
             raise UsageError(str(error)) from None
 
     async def _reload(self, loaded: Loaded, quiet: bool = False) -> None:
-        """Hand a configuration over; all children have it when this returns. Raises UsageError: nothing changed."""
-        old = self.running
-        if not loaded.outdates(old):
-            self.running = replace(loaded, config=old.config)
-            self._begin_watching()
-            await self._applied(self.running)
+        """Hand a configuration over; all children have it when this returns.
+
+        Raises UsageError; nothing has changed then.
+        """
+        if loaded.outdates(self.running):
+            await self._replace(loaded)
         else:
-            await self._replace(replace(loaded, config=replace(loaded.config, number=old.config.number + 1)))
+            loaded = replace(loaded, config=self.running.config)
+            await self._apply(loaded)
+            self.running = loaded
+            self._begin_watching()
         if quiet:
             return
         self._count("reloads")
-        self.figures.tried += 1
         log.info(f"plugin/reload: Running configuration SHA512 = {loaded.digest}")
         log.info("Reloading complete")
 
     async def _replace(self, loaded: Loaded) -> None:
         before, after = endpoints(self.running.config), endpoints(loaded.config)
-        new = {slot: one for slot, one in after.items() if before.get(slot) != one}
         gone = [slot for slot, one in before.items() if after.get(slot) != one]
+        new = {slot: one for slot, one in after.items() if before.get(slot) != one}
+        if set(gone) & set(new):
+            raise UsageError(
+                "all places for addresses are taken: expected a reload without the old ones first"
+            )
+        opened = {}
         if new:
             rcvbuf = plan_for(self._options, loaded.config, loaded.memory).rcvbuf
-            hand_over(self._link, open_listeners(self._options, new, loaded.config.worker_count, rcvbuf))
+            opened = open_listeners(self._options, new, loaded.config.worker_count, rcvbuf)
+        try:
+            await self._apply(loaded)
+        except UsageError:
+            for one in opened.values():
+                one.close()
+            raise
+        hand_over(self._link, opened)
         put_config(self._link, loaded)
         for slot in gone:
             self._link.remove_listener(slot)
         self.running = loaded
         self._begin_watching()
         await self._roll(loaded.config.number)
-        await self._applied(loaded)
 
     async def _roll(self, number: int) -> None:
         """Restart the children one by one; done when this returns."""
         self._rolled.clear()
         self._rolled_number = 0
         self._link.roll(number)
+        await self._wait_for_roll(number)
+
+    async def _wait_for_roll(self, number: int) -> None:
         while self._rolled_number != number:
             try:
                 await asyncio.wait_for(self._rolled.wait(), _ROLL_S)
@@ -287,12 +323,3 @@ async def work_apart(function: Callable[..., Loaded], *arguments: object) -> Loa
 def _fraction() -> float:
     """From 0 to 1, at random. The module random would bring OpenSSL along."""
     return int.from_bytes(os.urandom(4), "big") / 0xFFFFFFFF
-
-
-def stamp_of(path: str) -> tuple[int, ...]:
-    """What changes with a file's contents; () where it isn't there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -2,6 +2,7 @@
 """What control hands to the keeper: memory and sockets at the start, sockets and configurations later."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -29,12 +30,16 @@ def set_up(link: KeeperLink, options: Options, loaded: Loaded) -> None:
     hand_over(link, opened)
     put_config(link, loaded)
     link.start(config.number)
-    if not options.quiet:
-        _report(config, plan, queue)
+    _report(config, plan, queue)
+    if loaded.banner and sys.stdout is not None:
+        print(loaded.banner, flush=True)
 
 
 def plan_for(options: Options, config: Config, memory: int = 0) -> Plan:
-    """The sizes of everything. Raises UsageError, MemoryLimitError. memory: octets, the file's word; 0: none."""
+    """The sizes of everything. Raises UsageError, MemoryLimitError.
+
+    memory: octets, the file's word on it; 0: none.
+    """
     budget = memory or options.memory
     log_queries = any(zone is not None and zone.log for zone in config.zones)
     listeners = len(endpoints(config))

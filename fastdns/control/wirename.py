@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the configuration as they go on the wire. dnspython does it, too, and takes 4 MiB of every process."""
+"""Names of the configuration as they go on the wire. dnspython would take 4 MiB of every process."""
 
 import re
 from typing import Final
@@ -11,7 +11,7 @@ _PART: Final = re.compile(r"\\([0-9]{3})|\\(.)|([^\\])", re.DOTALL)
 
 
 def wire_labels(name: str) -> list[bytes]:
-    """The labels of an absolute or relative name, the root's not among them. Raises ValueError for what is none."""
+    """The labels of a name, the root's not among them. Raises ValueError for what is none."""
     labels = [bytearray()]
     position = 0
     while position < len(name) and name != ".":
@@ -31,7 +31,7 @@ def wire_labels(name: str) -> list[bytes]:
 
 
 def wire_name(name: str) -> bytes:
-    """A name in lower case (RFC 4343: ASCII only) as it goes on the wire. Raises ValueError for what is none."""
+    """A name in lower case (RFC 4343: ASCII only) as it goes on the wire. Raises ValueError."""
     wire = b"".join(bytes([len(one)]) + one.lower() for one in wire_labels(name)) + b"\0"
     if len(wire) > NAME_MAX:
         raise ValueError(f"{name!r}: {len(wire)} octets, {NAME_MAX} are allowed")

@@ -46,7 +46,8 @@ from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
 from fastdns.coordinator._queue cimport slow_flush
 from fastdns.coordinator._resume cimport resume_flights, resume_watch
 from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
-from fastdns.coordinator._store cimport AGREE_DONE, AGREE_MORE, agree_rc, store_agree, store_sweep
+from fastdns.coordinator._store cimport store_sweep
+from fastdns.coordinator._sweep cimport sweep_step
 from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
 from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
 from fastdns.coordinator._udp cimport udp_receive, udp_tend
@@ -227,18 +228,6 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
         tend_ms[0] = c.now_ms + TEND_MS
 
 
-cdef bint agree(coordinator_t *c) noexcept nogil:
-    # After a new configuration: a piece of the sweep a round, and no sleep until it is done, for
-    # the workers' restart waits for it. True: there is more to do.
-    cdef agree_rc rc
-    if fd_load32(&c.post.swept) == c.config.number:
-        return False
-    rc = store_agree(c.store, c.config)
-    if rc == AGREE_DONE:
-        fd_store32(&c.post.swept, c.config.number)
-    return rc == AGREE_MORE
-
-
 cdef void loop_run(coordinator_t *c) noexcept nogil:
     cdef epoll_event[EVENTS] events
     cdef uint64_t stop_ms = 0
@@ -270,8 +259,8 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
         exchange_probe(c)
-        if agree(c):
-            work = BUSY
+        if sweep_step(c):
+            work = BUSY          # the workers' restart waits for the sweep
         exchange_settle(c)
         if c.slow != NULL:
             slow_flush(c.slow)

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport cache_t
-from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_entry_t, fd_post_t
+from fastdns._shm cimport fd_cache_header_t, fd_entry_t, fd_post_t
 from fastdns.coordinator._shard cimport shard_t
 
 ctypedef enum store_rc:
@@ -53,9 +53,10 @@ cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t unti
 # entries dropped.
 cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil
 
-# A piece of the sweep that follows a new configuration (some 640 slots): the zone is chosen again for
-# each entry's name, and what that zone's block would not have made goes, whether a table had its part
-# in it (FD_ENTRY_CHANGED) or nobody serves its group any more.
-cdef agree_rc store_agree(store_t *store, const fd_config_t *config) noexcept nogil
+# Whether an entry is of use under the configuration that is in force now.
+ctypedef bint (*agrees_t)(const void *context, const fd_entry_t *entry) noexcept nogil
+
+# A piece of the sweep that follows a new configuration (some 640 slots): drop what does not agree with it.
+cdef agree_rc store_agree(store_t *store, agrees_t agrees, const void *context) noexcept nogil
 
 cdef void store_close(store_t *store) noexcept nogil

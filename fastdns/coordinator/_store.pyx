@@ -35,7 +35,6 @@ from fastdns._cache cimport cache_t, entry_sound, hash_bucket, hash_tag
 from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
-    FD_ENTRY_CHANGED,
     FD_ENTRY_FAILURE,
     FD_ENTRY_MAX,
     FD_ENTRY_QNAME_OFF,
@@ -46,7 +45,6 @@ from fastdns._shm cimport (
     fd_acquire64,
     fd_bucket_t,
     fd_cache_header_t,
-    fd_config_t,
     fd_copy_in,
     fd_entry_size,
     fd_entry_t,
@@ -57,7 +55,6 @@ from fastdns._shm cimport (
     fd_seq_open,
     fd_store16,
     fd_store64,
-    fd_zone_t,
 )
 from fastdns._stats cimport (
     FD_C_expired,
@@ -69,7 +66,6 @@ from fastdns._stats cimport (
     FD_C_stores,
     bump,
 )
-from fastdns._zones cimport zone_at, zone_find
 from fastdns.coordinator._shard cimport (
     LARGE_OCTETS,
     NO_SLOT,
@@ -372,15 +368,7 @@ cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil:
     return dropped
 
 
-cdef bint agrees(const fd_entry_t *entry, const fd_config_t *config) noexcept nogil:
-    cdef const uint8_t *qname = <const uint8_t *>entry + FD_ENTRY_QNAME_OFF
-    cdef uint32_t number = zone_find(config, entry.group, qname, entry.qname_len, entry.qtype)
-    cdef const fd_zone_t *zone = zone_at(config, number)
-    return (zone != NULL and number == entry.zone and zone.fingerprint == entry.fingerprint
-            and not entry.marks & FD_ENTRY_CHANGED)
-
-
-cdef agree_rc store_agree(store_t *store, const fd_config_t *config) noexcept nogil:
+cdef agree_rc store_agree(store_t *store, agrees_t agrees, const void *context) noexcept nogil:
     cdef uint32_t total = store.cache.shard_count * store.cache.bucket_count
     cdef uint32_t dropped = 0
     cdef uint32_t slot, first
@@ -393,7 +381,7 @@ cdef agree_rc store_agree(store_t *store, const fd_config_t *config) noexcept no
         shard = &store.shards[store.agree_bucket // store.cache.bucket_count]
         first = store.agree_bucket % store.cache.bucket_count * FD_BUCKET_SLOTS
         for slot in range(first, first + FD_BUCKET_SLOTS):
-            if slot_used(shard, slot) and not agrees(slot_entry(shard, slot), config):
+            if slot_used(shard, slot) and not agrees(context, slot_entry(shard, slot)):
                 drop(shard, slot)
                 dropped += 1
         store.agree_bucket += 1

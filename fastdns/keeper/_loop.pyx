@@ -58,6 +58,7 @@ from fastdns.keeper._mailbox cimport (
     EVENT_ROLLED,
     EVENT_STOPPING,
     event_t,
+    mailbox_done,
     mailbox_forget,
     mailbox_put,
     mailbox_send,
@@ -267,6 +268,10 @@ cdef class Loop(Plane):
     def rolling(self) -> bool:
         """Whether a rolling restart is under way."""
         return self.roll.on
+
+    def reload_done(self, uint64_t serial):
+        """Control is done with a reload that it was told of."""
+        mailbox_done(&self.mailbox, serial)
 
     def tell_rolled(self, uint32_t config):
         """Send control word of a rolling restart that is done."""

@@ -15,7 +15,10 @@ ctypedef struct event_t:         # a message without descriptors, as protocol pa
 
 ctypedef struct mailbox_t:
     int channel                  # -1: nobody reads
-    event_t events[EVENTS]       # that were not sent yet, one of each kind
+    event_t events[EVENTS]       # that are not done with yet, one of each kind
+    bint sent[EVENTS]            # to this reader
+    uint64_t serial              # of the last event
+    uint32_t readers             # that the reload was sent to; two died of it: it is given up
 
 # Put an event, in place of one of its kind that nobody has read, and send it.
 cdef void mailbox_put(mailbox_t *mailbox, uint32_t kind, uint64_t word) noexcept nogil
@@ -23,5 +26,8 @@ cdef void mailbox_put(mailbox_t *mailbox, uint32_t kind, uint64_t word) noexcept
 # Send what there was no room for, or nobody to read it.
 cdef void mailbox_send(mailbox_t *mailbox) noexcept nogil
 
-# The reader is gone. Its successor is told what still holds: STATE says how far a restart has come.
+# A reader is done with the reload of this serial number (its second word).
+cdef void mailbox_done(mailbox_t *mailbox, uint64_t serial) noexcept nogil
+
+# The reader is gone. What it had in hand is its successor's. Its successor is told what still holds: STATE says how far a restart has come.
 cdef void mailbox_forget(mailbox_t *mailbox) noexcept nogil

@@ -234,17 +234,13 @@ class Keeper:
             state = State(self._started, self._rolled, self._rolling, held.slots())
             self._loop.listens()
             return Message(Kind.STATE, state.words(), tuple(held.readers()) if self._started else ())
-        if message.kind == Kind.PROGRAM:
-            self._loop.leave_to_kernel(words[0], not words[1])
-        elif message.kind == Kind.ADDRESS:
+        if self._obey_at_once(message):
+            return Message(Kind.OK)
+        if message.kind == Kind.ADDRESS:
             self._keep_address(Address.of(words))
         elif message.kind == Kind.FORGET:
             address = Address.of(words)
             self._loop.forget_address(address.family, address.octets, bool(words[5]))
-        elif message.kind == Kind.EXIT_AFTER:
-            self._loop.exit_after(words[0])
-        elif message.kind == Kind.STOP:
-            self._loop.stop_in(words[0], words[1] & 0xFF)
         elif message.kind == Kind.LISTENER:
             held.add_listener(words[0], message.descriptors)
             self._loop.set_groups(held.groups())
@@ -263,6 +259,21 @@ class Keeper:
     def _keep_address(self, address: Address) -> None:
         take_priority()
         self._loop.keep_address(address.family, address.interface, address.octets, address.lifetime_s)
+
+    def _obey_at_once(self, message: Message) -> bool:
+        """What is the loop's alone. Returns False for what is not. Raises ValueError."""
+        words = message.words
+        if message.kind == Kind.PROGRAM:
+            self._loop.leave_to_kernel(words[0], not words[1])
+        elif message.kind == Kind.EXIT_AFTER:
+            self._loop.exit_after(words[0])
+        elif message.kind == Kind.RELOADED:
+            self._loop.reload_done(words[0])
+        elif message.kind == Kind.STOP:
+            self._loop.stop_in(words[0], words[1] & 0xFF)
+        else:
+            return False
+        return True
 
     def _obey_running(self, message: Message) -> None:
         """What has a meaning only once all are started. Raises ValueError."""

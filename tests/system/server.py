@@ -229,8 +229,11 @@ def serve(
     wrapper: Sequence[str] = (),
     expect_drained: bool = True,
     wait: bool = True,
+    conf: Path | None = None,
 ) -> Iterator[Server]:
     """Start `fastdns serve`, wait until its first listener answers, stop it at the end of the block.
+
+    With `conf`, a Corefile, `listen` says only where it can be asked, and `upstream` nothing.
 
     The server may have been stopped inside the block; it is not looked after then. `environment` is all of
     the server's (fixture debug_build), `wrapper` is put before its command line.
@@ -248,10 +251,13 @@ def serve(
         str(workers),
         *arguments,
     ]
-    for endpoint in endpoints:
-        command += ["--listen", endpoint_text(endpoint)]
-    for address, port in upstreams:
-        command += ["--upstream", endpoint_text((address, port))]
+    if conf is not None:
+        command += ["--conf", str(conf)]
+    else:
+        for endpoint in endpoints:
+            command += ["--listen", endpoint_text(endpoint)]
+        for address, port in upstreams:
+            command += ["--upstream", endpoint_text((address, port))]
     variables = default_environment() if environment is None else dict(environment)
     with tempfile.TemporaryDirectory(prefix="fastdns-test-") as scratch:
         output = Path(scratch) / "output"

@@ -83,6 +83,7 @@ class _Compiler:
         self.served = list(self._served())
         self.endpoints = tuple(dict.fromkeys(one.endpoint for one in self.served))
         self.upstream_numbers: dict[str, int] = {}
+        self.from_files: dict[str, str] = {}  # upstreams of resolv.conf files: what the text calls them
 
     def _served(self) -> Iterator[_Served]:
         with_ipv6 = _has_ipv6()
@@ -210,6 +211,9 @@ class _Compiler:
                 for one in self._asked(forward):
                     found[str(one)] = one
                     keys.append((str(one), place))
+                for to in forward.to:
+                    if to.file is not None:
+                        self.from_files |= {str(end): f"a server of {to.file}" for end in to.endpoints}
         self.upstream_numbers = self._numbers_of("upstreams", keys, MAX_UPSTREAMS)
         return {self.upstream_numbers[key]: one for key, one in found.items()}
 
@@ -261,7 +265,7 @@ class _Compiler:
             loop=block.loop is not None,
             slow_limit=_SLOW_LIMIT,
         )
-        return replace(made, text=_text(made, upstreams, needs_client(block)))
+        return replace(made, text=_text(made, upstreams, self.from_files, needs_client(block)))
 
     def _limits(self, limits: Limits) -> Limits:
         """The times of TCP clients: one setting for the server, the longest that a block asks for."""
@@ -318,10 +322,11 @@ def _capacity(entries: int) -> int:
     return max(entries // 256 * 256, _CAPACITY_MIN)
 
 
-def _text(block: Block, upstreams: dict[int, Upstream], by_client: bool) -> str:
+def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, str], by_client: bool) -> str:
     """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
 
-    What hosts files say is part of it: a name may stand there now that an upstream answered before.
+    What hosts files say is part of it: a name may stand there now that an upstream answered before. The
+    servers of a resolv.conf are not: a node that has moved to another network keeps what it knows.
     """
     steps = []
     for step in block.steps:
@@ -330,7 +335,8 @@ def _text(block: Block, upstreams: dict[int, Upstream], by_client: bool) -> str:
             digest = hashlib.blake2b(names, digest_size=16).hexdigest()
             steps.append(f"HostsStep({digest}, {step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
-            asked = " ".join(str(upstreams[number].endpoint) for number in step.upstreams)
+            servers = [str(upstreams[number].endpoint) for number in step.upstreams]
+            asked = " ".join(dict.fromkeys(from_files.get(one, one) for one in servers))
             steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_})")
         else:
             steps.append(repr(step))

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Corefile that changes under a running server: nothing is lost, nothing is answered from before."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dns.rcode
+import pytest
+
+from fastdns.loadgen.process import finish_process, start_process
+from fastdns.loadgen.spec import LoadSpec
+from tests.counts import count
+from tests.mock_upstream import MockUpstream, Question, Reply, answer, mock_upstream
+from tests.peers.run import free_port
+from tests.system.clients import TCP, UDP, Client
+from tests.system.server import LOOPBACK, Server, serve
+
+OLD, NEW = "192.0.2.1", "192.0.2.2"
+RATE = 1_000  # queries a second: not about speed, and the upstream is Python
+ROLLED_S = 20.0  # a reload, on a machine that compiles something else
+COMPLETE = "Reloading complete"
+
+
+def upstream_of(address: str) -> "contextlib.AbstractContextManager[MockUpstream]":
+    def reply(question: Question) -> list[Reply]:
+        return [Reply(answer(question, address))]
+
+    return mock_upstream(reply)
+
+
+@pytest.fixture
+def old() -> Iterator[MockUpstream]:
+    with upstream_of(OLD) as running:
+        yield running
+
+
+@pytest.fixture
+def new() -> Iterator[MockUpstream]:
+    with upstream_of(NEW) as running:
+        yield running
+
+
+class Conf:
+    """A Corefile with a block for `.` and one for `moving.`, which can be written anew."""
+
+    def __init__(self, file: Path, upstream: MockUpstream) -> None:
+        self.file = file
+        self.port = free_port()
+        self.upstream = upstream
+        self.write(upstream)
+
+    def write(self, moving: MockUpstream, extra: str = "", reload: str = "", bind: str = LOOPBACK) -> None:
+        """Whom `moving.` asks; more text at the end; words of the plugin reload in the first block."""
+        plugin = f"    reload {reload}\n" if reload else ""
+        beside = self.file.with_suffix(".new")
+        beside.write_text(
+            f".:{self.port} {{\n    bind {bind}\n    errors\n    cache 300\n{plugin}"
+            f"    forward . {LOOPBACK}:{self.upstream.server[1]}\n}}\n"
+            f"moving.:{self.port} {{\n    bind {bind}\n    cache 300\n"
+            f"    forward . {LOOPBACK}:{moving.server[1]}\n}}\n{extra}",
+            encoding="ascii",
+        )
+        beside.replace(self.file)
+
+
+@pytest.fixture
+def conf(tmp_path: Path, old: MockUpstream) -> Conf:
+    return Conf(tmp_path / "Corefile", old)
+
+
+@contextlib.contextmanager
+def serving(conf: Conf) -> Iterator[Server]:
+    with serve([], listen=[(LOOPBACK, conf.port)], conf=conf.file) as server:
+        yield server
+
+
+def reload(server: Server, wanted: int = 1) -> None:
+    """Ask for a reload; it is done when this returns. wanted: how many the server has said it completed."""
+    os.kill(server.keeper, signal.SIGHUP)
+    wait_for(lambda: server.said().count(COMPLETE) >= wanted, server, f"reload {wanted}")
+
+
+def wait_for(condition: Callable[[], bool], server: Server, what: str, timeout_s: float = ROLLED_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s\n{server.said()}"
+        time.sleep(0.01)
+
+
+def address_of(client: Client, name: str) -> str:
+    response = client.ask(name, "A", UDP)
+    assert response.rcode() == dns.rcode.NOERROR
+    return str(response.answer[0][0])
+
+
+def test_a_changed_block_is_answered_anew_and_the_others_still_hit(
+    conf: Conf, old: MockUpstream, new: MockUpstream
+) -> None:
+    with serving(conf) as server, Client(server.endpoint) as client:
+        stays = [f"n{number}.stays." for number in range(50)]
+        moves = [f"n{number}.moving." for number in range(50)]
+        assert {address_of(client, name) for name in stays + moves} == {OLD}
+        before = server.stats()
+        conf.write(new)
+        reload(server)
+        assert {address_of(client, name) for name in moves} == {NEW}
+        asked = len(old.questions)
+        assert {address_of(client, name) for name in stays} == {OLD}
+        assert len(old.questions) == asked, "what did not change was asked again"
+        after = server.stats()
+        assert after.counter("hits") - before.counter("hits") == len(stays)
+        assert after.counter("outdated") == len(moves)
+        assert not after.restarts, "a rolling restart is no death"
+        for role, index in (("coordinator", 0), ("worker", 0), ("worker", 1)):
+            assert after.child(role, index)["pid"] != before.child(role, index)["pid"]
+        assert after.child("control")["pid"] == before.child("control")["pid"]
+        assert "[WARNING]" not in server.said()
+
+
+def test_a_new_block_takes_its_names_from_the_old_one(conf: Conf, new: MockUpstream) -> None:
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "a.fresh.") == OLD
+        conf.write(
+            conf.upstream,
+            f"fresh.:{conf.port} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{new.server[1]}\n}}\n",
+        )
+        reload(server)
+        assert address_of(client, "a.fresh.") == NEW
+
+
+def test_an_unchanged_file_disturbs_nobody(conf: Conf) -> None:
+    with serving(conf) as server:
+        before = server.stats()
+        reload(server)
+        after = server.stats()
+        assert [one["pid"] for one in after.children] == [one["pid"] for one in before.children]
+
+
+@pytest.mark.parametrize("text", [".:53 {\n    forward\n}\n", "x {\n  nonsense\n}\n", "a {\n"])
+def test_a_broken_file_changes_nothing(conf: Conf, text: str) -> None:
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "a.moving.") == OLD
+        before = server.stats()
+        conf.file.write_text(text, encoding="ascii")
+        os.kill(server.keeper, signal.SIGUSR1)
+        wait_for(lambda: f"[ERROR] SIGUSR1: {conf.file}" in server.said(), server, "the error")
+        assert address_of(client, "a.moving.") == OLD
+        after = server.stats()
+        assert [one["pid"] for one in after.children] == [one["pid"] for one in before.children]
+
+
+def test_the_plugin_reload_sees_the_file_change(conf: Conf, new: MockUpstream) -> None:
+    conf.write(conf.upstream, reload="2s 1s")
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "a.moving.") == OLD
+        conf.write(new, reload="2s 1s")
+        wait_for(lambda: COMPLETE in server.said(), server, "the reload")
+        assert address_of(client, "a.moving.") == NEW
+        assert "[INFO] plugin/reload: Running configuration SHA512 = " in server.said()
+        conf.file.write_text("x {\n", encoding="ascii")
+        wait_for(lambda: "plugin/reload: Corefile parse failed: " in server.said(), server, "the failure")
+        assert address_of(client, "a.moving.") == NEW
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The sockets that a process holds, by inode."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed since
+            found.add(str(link.readlink()))
+    return {one for one in found if one.startswith("socket:")}
+
+
+def test_listeners_come_and_go(conf: Conf) -> None:
+    """An address is added, served over UDP and TCP, and removed: its sockets are closed then."""
+    port = free_port()
+    more = f".:{port} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{conf.upstream.server[1]}\n}}\n"
+    with serving(conf) as server:
+        held = sockets_of(server.keeper)
+        for round_number in range(3):
+            conf.write(conf.upstream, more)
+            reload(server, 2 * round_number + 1)
+            with Client((LOOPBACK, port)) as client:
+                for number in range(8):
+                    assert client.ask(f"u{number}.test.", "A", UDP).rcode() == dns.rcode.NOERROR
+                assert client.ask("t.test.", "A", TCP).rcode() == dns.rcode.NOERROR
+            conf.write(conf.upstream)
+            reload(server, 2 * round_number + 2)
+            assert sockets_of(server.keeper) == held
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as sock:
+                    sock.bind((LOOPBACK, port))  # nobody has it any more
+
+
+def test_a_reload_that_was_asked_for_while_control_was_dead(conf: Conf, new: MockUpstream) -> None:
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "a.moving.") == OLD
+        conf.write(new)
+        os.kill(server.pid("control"), signal.SIGKILL)
+        reload(server)
+        assert address_of(client, "a.moving.") == NEW
+        os.kill(server.pid("control"), signal.SIGKILL)  # its successor knows what runs
+        before = server.stats()
+        reload(server, 2)
+        assert [one["pid"] for one in server.stats().children[1:]] == [
+            one["pid"] for one in before.children[1:]
+        ]
+
+
+@pytest.mark.parametrize("role", ["control", "coordinator", "worker"])
+def test_a_roll_goes_on_when_children_are_killed(conf: Conf, new: MockUpstream, role: str) -> None:
+    with serving(conf) as server, Client(server.endpoint) as client:
+        before = server.stats()
+        assert address_of(client, "a.moving.") == OLD
+        conf.write(new)
+        os.kill(server.keeper, signal.SIGHUP)
+        old_pid = before.child("coordinator")["pid"]
+        server.wait_for(
+            lambda stats: stats.child("coordinator")["pid"] != old_pid, "the roll's begin", ROLLED_S
+        )
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid(role, 1 if role == "worker" else 0), signal.SIGKILL)
+        server.wait_for(
+            lambda stats: all(
+                stats.child("worker", index)["pid"] not in (0, before.child("worker", index)["pid"])
+                and stats.workers[index]["serving"]
+                for index in (0, 1)
+            ),
+            "all workers replaced",
+            ROLLED_S,
+        )
+        wait_for(lambda: address_of(client, "a.moving.") == NEW, server, "the new answer")
+
+
+@pytest.mark.timeout(600)
+def test_reloads_under_load_lose_nothing(conf: Conf, old: MockUpstream, new: MockUpstream) -> None:
+    """Again and again under load: each question is answered in time, and no counter goes back."""
+    rounds = count("reloads")
+    names = [(f"n{number}.{zone}", "A") for number in range(200) for zone in ("stays.", "moving.")]
+    with serving(conf) as server:
+        load = LoadSpec(
+            server.endpoint, names=names, order="random", seconds=rounds * 1.2 + 2, rate=RATE,
+            window=5 * RATE, timeout_s=4.4,
+        )  # fmt: skip
+        running = start_process(load)
+        server.wait_for(
+            lambda stats: stats.counter("udp_queries") > 500, "the load's first queries", ROLLED_S
+        )
+        seen = server.stats().counter("udp_queries")
+        for number in range(rounds):
+            conf.write(new if number % 2 == 0 else old)
+            reload(server, number + 1)
+            now = server.stats()
+            assert now.counter("udp_queries") >= seen, "a counter went back"
+            seen = now.counter("udp_queries")
+        result = finish_process(running, 60.0 + (load.seconds or 0.0))
+        assert result.timeouts == 0, result
+        assert set(result.rcodes) == {"NOERROR"}, result
+        assert result.refused == 0, result
+        assert not server.stats().restarts
+
+
+def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: MockUpstream) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("192.0.2.7 seven.hosted\n", encoding="ascii")
+    conf.write(
+        old,
+        f"hosted.:{conf.port} {{\n    bind {LOOPBACK}\n    cache 300\n    hosts {hosts} {{\n        reload 1s\n"
+        f"        fallthrough\n    }}\n    forward . {LOOPBACK}:{old.server[1]}\n}}\n",
+    )
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "seven.hosted.") == "192.0.2.7"
+        assert address_of(client, "a.stays.") == OLD
+        assert address_of(client, "eight.hosted.") == OLD
+        hosts.write_text("192.0.2.9 seven.hosted\n192.0.2.8 eight.hosted\n", encoding="ascii")
+        wait_for(
+            lambda: address_of(client, "seven.hosted.") == "192.0.2.9", server, "the hosts file's change"
+        )
+        assert address_of(client, "eight.hosted.") == "192.0.2.8", "answered from before"
+        before = server.stats().counter("hits")
+        assert address_of(client, "a.stays.") == OLD
+        assert server.stats().counter("hits") == before + 1
