@@ -45,7 +45,7 @@ from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._queue cimport SlowQueue, slow_open
 from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
-from fastdns.coordinator._store cimport store_attach
+from fastdns.coordinator._store cimport store_attach, store_count_blocks
 from fastdns.coordinator._table cimport table_changes
 from fastdns.coordinator._tcp cimport tcp_open
 from fastdns.coordinator._udp cimport udp_open
@@ -168,6 +168,7 @@ cdef class Coordinator:
         c.store = store_attach(&c.cache, hits, c.worker_count, c.post, c.generation, c.now_ms)
         if c.store == NULL:
             raise MemoryError("no memory")
+        store_count_blocks(c.store, c.config)
 
     def recover(self) -> tuple[str, int, bytes] | None:
         """What a predecessor had in hand when it died: ("suspect" or "quarantined", key hash, qname)."""

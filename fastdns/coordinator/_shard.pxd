@@ -2,7 +2,15 @@
 # _shard.pxd: one shard as its writer sees it: publish, drop, evict. nogil, no allocation.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._shm cimport FD_BUCKET_SLOTS, FD_LINE, FD_UNIT, fd_bucket_t, fd_entry_t, fd_post_t
+from fastdns._shm cimport (
+    FD_BUCKET_SLOTS,
+    FD_LINE,
+    FD_UNIT,
+    fd_bucket_t,
+    fd_config_t,
+    fd_entry_t,
+    fd_post_t,
+)
 from fastdns.coordinator._space cimport space_t
 
 cdef enum:
@@ -21,6 +29,7 @@ ctypedef struct place_t:
 ctypedef struct shard_t:
     uint8_t *base
     fd_post_t *post              # totals and counters
+    const fd_config_t *config    # whose entries are whose; NULL: blocks are not counted
     const uint16_t **hits        # one array a worker, of the whole cache's slots
     place_t *places              # one a slot
     space_t space
@@ -33,6 +42,7 @@ ctypedef struct shard_t:
     uint32_t large_quota         # units they may take
     uint16_t newest, oldest      # ends of the queue; NO_SLOT when it is empty
     uint16_t hand                # next to be judged; NO_SLOT: the oldest
+    uint16_t quota_hand          # where the next look for one over its quota begins; NO_SLOT: the oldest
     uint16_t large_count
     uint16_t large[64]           # their slots
 
@@ -77,6 +87,13 @@ cdef void relocate(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, ui
 
 # Empty a slot and free its memory. Returns the first unit of the free run that results.
 cdef uint32_t drop(shard_t *shard, uint32_t slot) noexcept nogil
+
+# Count a published slot for its block and class: 1, or -1 before it goes.
+cdef void count_block(shard_t *shard, uint32_t slot, uint64_t change) noexcept nogil
+
+# Where the block of a new entry has its Corefile's capacity of this class in the cache, one of them
+# goes, if a look at some of the shard's finds one: the quota is soft.
+cdef void quota_room(shard_t *shard, const fd_entry_t *entry, uint64_t now_ms) noexcept nogil
 
 # A free slot of the bucket, if need be by evicting the entry that matters least.
 cdef uint32_t bucket_room(shard_t *shard, uint32_t bucket, uint64_t now_ms) noexcept nogil

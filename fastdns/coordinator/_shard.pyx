@@ -22,6 +22,9 @@ from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_UNIT,
+    FD_ENTRY_POSITIVE,
+    fd_block,
+    fd_block_series_t,
     fd_bucket_t,
     fd_entry_t,
     fd_load16,
@@ -30,8 +33,10 @@ from fastdns._shm cimport (
     fd_seq_open,
     fd_store16,
     fd_store64,
+    fd_zone_t,
 )
 from fastdns._stats cimport FD_C_evicted_bucket, FD_C_evicted_bytes, FD_C_expired, bump
+from fastdns._zones cimport zone_at
 from fastdns.coordinator._space cimport (
     SPACE_NONE,
     space_give,
@@ -42,6 +47,7 @@ from fastdns.coordinator._space cimport (
 
 cdef enum:
     HAND_STEPS = 1024            # most entries that the hand passes for one victim: some 20 us
+    QUOTA_STEPS = 64             # entries that are looked at for one of a block over its quota
     VICTIMS = 8                  # tries before entries in use are evicted for their place
     SMALL_UNITS = LARGE_OCTETS // FD_UNIT
 
@@ -58,6 +64,61 @@ cdef void count_entries(shard_t *shard, uint64_t entries, uint64_t units) noexce
     # Both wrap, so that a negative difference may be given.
     fd_store64(&shard.post.entries, fd_load64(&shard.post.entries) + entries)
     fd_store64(&shard.post.entry_octets, fd_load64(&shard.post.entry_octets) + units * FD_UNIT)
+
+
+# ------------------------------------------------------------------------ shares of blocks ----
+
+cdef inline uint32_t class_of(const fd_entry_t *entry) noexcept nogil:
+    return 0 if entry.kind == FD_ENTRY_POSITIVE else 1       # success, denial
+
+
+cdef fd_block_series_t *share_of(const shard_t *shard, const fd_entry_t *entry) noexcept nogil:
+    # NULL: blocks are not counted, or the entry's zone is of another configuration.
+    cdef const fd_zone_t *zone
+    if shard.config == NULL:
+        return NULL
+    zone = zone_at(shard.config, entry.zone)
+    return NULL if zone == NULL else &shard.post.block_series[zone.block]
+
+
+cdef void count_block(shard_t *shard, uint32_t slot, uint64_t change) noexcept nogil:
+    cdef const fd_entry_t *entry = slot_entry(shard, slot)
+    cdef fd_block_series_t *share = share_of(shard, entry)
+    if share != NULL:
+        fd_store64(&share.entries[class_of(entry)], fd_load64(&share.entries[class_of(entry)]) + change)
+
+
+cdef void count_eviction(shard_t *shard, uint32_t slot) noexcept nogil:
+    cdef const fd_entry_t *entry = slot_entry(shard, slot)
+    cdef fd_block_series_t *share = share_of(shard, entry)
+    if share != NULL:
+        bump(share.evictions, class_of(entry), 1)
+
+
+cdef void quota_room(shard_t *shard, const fd_entry_t *entry, uint64_t now_ms) noexcept nogil:
+    cdef fd_block_series_t *share = share_of(shard, entry)
+    cdef uint32_t which = class_of(entry)
+    cdef uint32_t victim = NO_SLOT
+    cdef uint32_t slot, most
+    if share == NULL:
+        return
+    most = fd_block(shard.config, zone_at(shard.config, entry.zone).block).capacity[which]
+    if most == 0 or fd_load64(&share.entries[which]) < most:
+        return
+    # The look goes on where the last one ended: what it passed over then is not looked at each time.
+    for _ in range(<uint32_t>QUOTA_STEPS):
+        slot = shard.quota_hand if shard.quota_hand != NO_SLOT else shard.oldest
+        if slot == NO_SLOT:
+            break
+        shard.quota_hand = shard.places[slot].newer
+        if class_of(slot_entry(shard, slot)) == which and share_of(shard, slot_entry(shard, slot)) == share:
+            if victim == NO_SLOT:
+                victim = slot
+            if not in_use(shard, slot) or entry_over(slot_entry(shard, slot), now_ms):
+                victim = slot
+                break
+    if victim != NO_SLOT:
+        evict(shard, victim, now_ms)
 
 
 # ---------------------------------------------------------------- queue, totals, large ones ----
@@ -93,6 +154,7 @@ cdef void admit(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil:
     if shard.oldest == NO_SLOT:
         shard.oldest = <uint16_t>slot
     shard.entries += 1
+    count_block(shard, slot, 1)
     note_large(shard, slot, units)
     count_entries(shard, 1, units)
 
@@ -101,6 +163,8 @@ cdef void dismiss(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil:
     cdef const place_t *place = &shard.places[slot]
     if shard.hand == slot:
         shard.hand = place.newer
+    if shard.quota_hand == slot:
+        shard.quota_hand = place.newer
     if place.newer != NO_SLOT:
         shard.places[place.newer].older = place.older
     else:
@@ -129,7 +193,9 @@ cdef void publish(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uin
 cdef void relocate(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uint32_t units) noexcept nogil:
     cdef uint32_t old_off = slot_off(shard, slot)
     cdef uint32_t old_units = slot_units(shard, slot)
+    count_block(shard, slot, <uint64_t>0 - 1)
     publish(shard, slot, tag, off, units)
+    count_block(shard, slot, 1)
     space_give(&shard.space, old_off, old_units)
     forget_large(shard, slot, old_units)
     note_large(shard, slot, units)
@@ -139,6 +205,7 @@ cdef void relocate(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, ui
 cdef uint32_t drop(shard_t *shard, uint32_t slot) noexcept nogil:
     cdef uint32_t off = slot_off(shard, slot)
     cdef uint32_t units = slot_units(shard, slot)
+    count_block(shard, slot, <uint64_t>0 - 1)
     publish(shard, slot, 0, 0, 0)
     dismiss(shard, slot, units)
     return space_give(&shard.space, off, units)
@@ -147,8 +214,11 @@ cdef uint32_t drop(shard_t *shard, uint32_t slot) noexcept nogil:
 # ------------------------------------------------------------------------------ eviction ----
 
 cdef uint32_t evict(shard_t *shard, uint32_t slot, uint64_t now_ms) noexcept nogil:
-    bump(shard.post.counters, FD_C_expired if entry_over(slot_entry(shard, slot), now_ms)
-         else FD_C_evicted_bytes, 1)
+    if entry_over(slot_entry(shard, slot), now_ms):
+        bump(shard.post.counters, FD_C_expired, 1)
+    else:
+        bump(shard.post.counters, FD_C_evicted_bytes, 1)
+        count_eviction(shard, slot)
     return drop(shard, slot)
 
 
@@ -174,6 +244,7 @@ cdef uint32_t bucket_room(shard_t *shard, uint32_t bucket, uint64_t now_ms) noex
             oldest_ms = entry.stored_ms
             victim = i
     bump(shard.post.counters, FD_C_evicted_bucket, 1)
+    count_eviction(shard, victim)
     drop(shard, victim)
     return victim
 

@@ -39,6 +39,9 @@ cdef struct store_t:
 cdef store_t *store_attach(cache_t *cache, const uint16_t **hits, uint32_t worker_count,
                            fd_post_t *post, uint64_t generation, uint64_t now_ms) noexcept nogil
 
+# From now on entries are counted for the blocks of this configuration, and bounded by their capacity.
+cdef void store_count_blocks(store_t *store, const fd_config_t *config) noexcept nogil
+
 # Store a whole entry (8-aligned; slot_ref is filled in here), replacing one of the same key. What
 # stands in the way of space is evicted (SIEVE). Counts its own counters but `not_stored`.
 cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms) noexcept nogil

@@ -39,6 +39,7 @@ from fastdns._shm cimport (
     FD_ENTRY_MAX,
     FD_ENTRY_QNAME_OFF,
     FD_LINE,
+    FD_MAX_BLOCKS,
     FD_MAX_WORKERS,
     FD_PAGE,
     FD_UNIT,
@@ -71,11 +72,13 @@ from fastdns.coordinator._shard cimport (
     NO_SLOT,
     admit,
     bucket_room,
+    count_block,
     drop,
     entry_over,
     large_room,
     place_t,
     publish,
+    quota_room,
     relocate,
     shard_t,
     slot_bucket,
@@ -199,6 +202,7 @@ cdef void open_shard(store_t *store, uint32_t number, void *memory) noexcept nog
     shard.newest = NO_SLOT
     shard.oldest = NO_SLOT
     shard.hand = NO_SLOT
+    shard.quota_hand = NO_SLOT
     space_open(&shard.space, memory, cache.bucket_count * FD_LINE // FD_UNIT, cache.shard_size // FD_UNIT)
     shard.places = <place_t *>(<uint8_t *>memory + space_octets(shard.space.units))
     memset(shard.places, 0xff, shard.slots * sizeof(place_t))
@@ -232,6 +236,21 @@ cdef store_t *store_attach(cache_t *cache, const uint16_t **hits, uint32_t worke
         open_shard(store, i, memory + head + shards + i * one)
         scan_shard(store, i, now_ms)
     return store
+
+
+cdef void store_count_blocks(store_t *store, const fd_config_t *config) noexcept nogil:
+    cdef shard_t *shard
+    cdef uint32_t number, slot
+    for number in range(<uint32_t>FD_MAX_BLOCKS):
+        fd_store64(&store.post.block_series[number].entries[0], 0)
+        fd_store64(&store.post.block_series[number].entries[1], 0)
+    for number in range(store.cache.shard_count):
+        shard = &store.shards[number]
+        shard.config = config
+        slot = shard.oldest
+        while slot != NO_SLOT:
+            count_block(shard, slot, 1)
+            slot = shard.places[slot].newer
 
 
 cdef void store_close(store_t *store) noexcept nogil:
@@ -318,6 +337,8 @@ cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms
     if units * FD_UNIT > <uint32_t>LARGE_OCTETS and not large_room(shard, units, old, now_ms):
         bump(store.post.counters, FD_C_rejected_large, 1)
         return STORE_TOO_LARGE
+    if old == NO_SLOT:
+        quota_room(shard, entry, now_ms)
     slot = old if old != NO_SLOT else bucket_room(shard, bucket, now_ms)
     off = space_room(shard, units, old, now_ms)
     if off == SPACE_NONE:

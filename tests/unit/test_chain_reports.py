@@ -4,12 +4,13 @@
 import errno
 from typing import Any
 
+import dns.name
 import dns.rdatatype
 import pytest
 
 from fastdns import _stats
 from fastdns.control.model import Forward, HostsStep, NameStep
-from fastdns.control.observe._lines import LogReader, Out, Texts
+from fastdns.control.observe._lines import LogReader, Out, Texts, take
 from tests.coordtools import (
     EDE_NO_REACHABLE_AUTHORITY,
     Asked,
@@ -34,7 +35,7 @@ def lines(w: World, count: int = 1) -> list[tuple[object, ...]]:
     reader = LogReader(w.log, Texts({}, {}, {}))
 
     def enough() -> bool:
-        reader.take([], Out(), found, 100)  # type: ignore[arg-type]
+        take([reader], [], Out(), found, 100)  # type: ignore[arg-type]
         return len(found) >= count
 
     w.wait(enough, f"{count} lines")
@@ -134,6 +135,68 @@ def test_another_upstream_of_the_same_number_begins_anew() -> None:
         w.renew_config()
         w.start()
         assert upstream_series(w) == {}
+
+
+# ------------------------------------------------------------------- shares of the cache ----
+
+
+def block_series(w: World) -> dict[int, dict[str, Any]]:
+    return dict(_stats.read_post_series(w.post_fd)[1])  # type: ignore[arg-type]
+
+
+def positive_or_not(asked: Asked) -> Reply:
+    if asked.qname.startswith("nx"):
+        return reply(asked, rcode=3, soa=60)
+    return reply(asked, records(asked.qname, 60, "A", "192.0.2.1"))
+
+
+def test_entries_are_counted_by_block_and_class() -> None:
+    zones = {".": block(Forward((0,))), "corp.": block(Forward((0,)), text="corp")}
+    with Server(positive_or_not) as one, running(zones, one) as w:
+        for name in ("a.", "b.", "nx.", "a.corp.", "nx.corp.", "nx1.corp."):
+            w.ask(name)
+        assert [block_series(w)[number]["entries"] for number in (0, 1)] == [[2, 1], [1, 2]]
+        w.stop()
+        w.start()
+        assert [block_series(w)[number]["entries"] for number in (0, 1)] == [[2, 1], [1, 2]]
+        assert all(series["evictions"] == [0, 0] for series in block_series(w).values())
+
+
+def test_capacity_is_a_soft_quota() -> None:
+    zones = {
+        ".": block(Forward((0,)), capacity=(100, 0)),
+        "corp.": block(Forward((0,)), text="corp"),
+    }
+    with Server(positive_or_not) as one, running(zones, one) as w:
+        for number in range(40):
+            w.ask(f"n{number}.corp.")
+        for number in range(400):
+            w.ask(f"n{number}.example.")
+            w.ask(f"nx{number}.example.")
+        first, second = block_series(w)[0], block_series(w)[1]
+        assert 100 <= first["entries"][0] < 150
+        assert first["entries"][0] + first["evictions"][0] == 400
+        assert (first["entries"][1], first["evictions"][1]) == (400, 0), "the other class has no bound"
+        assert second["entries"] == [40, 0], "nor is it another block's loss"
+
+
+def test_a_response_to_another_question_is_counted() -> None:
+    def play(asked: Asked) -> Reply:
+        other = reply(Asked(wire_of(asked, "other."), asked.peer, asked.tcp, asked.at))
+        assert isinstance(other, bytes)
+        return [other, positive_or_not(asked)]  # type: ignore[list-item]
+
+    zones = {".": block(Forward((0,)))}
+    with Server(play) as one, running(zones, one) as w:
+        w.ask("a.")
+        assert block_series(w)[0]["drops"] == 1
+
+
+def wire_of(asked: Asked, name: str) -> bytes:
+    """The query with another name."""
+    query = asked.query
+    query.question[0].name = dns.name.from_text(name)
+    return query.to_wire()
 
 
 # -------------------------------------------------------------------------------- loop ----
