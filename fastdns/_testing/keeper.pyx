@@ -14,6 +14,27 @@ from fastdns.keeper._addresses cimport (
     addresses_t,
     addresses_tick,
 )
+from fastdns.keeper._mailbox cimport (
+    EVENT_RELOAD,
+    EVENT_ROLLED,
+    EVENT_STOPPING,
+    mailbox_done,
+    mailbox_forget,
+    mailbox_put,
+    mailbox_send,
+    mailbox_t,
+)
+from fastdns.keeper._roll cimport (
+    ROLL_ASK,
+    ROLL_DONE,
+    ROLL_HURRY,
+    ROLL_KILL,
+    ROLL_NEXT,
+    ROLL_NOTHING,
+    roll_begin,
+    roll_step,
+    roll_t,
+)
 from fastdns.keeper._children cimport (
     CHILD_DEAD,
     CHILD_IDLE,
@@ -25,6 +46,7 @@ from fastdns.keeper._children cimport (
     child_not_started,
     child_reaped,
     child_started,
+    child_t,
     children_add,
     children_init,
     children_t,
@@ -40,11 +62,22 @@ _STATES = {
 }
 
 
+_STEPS = {
+    ROLL_NOTHING: "nothing",
+    ROLL_ASK: "ask",
+    ROLL_HURRY: "hurry",
+    ROLL_KILL: "kill",
+    ROLL_NEXT: "next",
+    ROLL_DONE: "done",
+}
+
+
 cdef class Table:
     """Control, the coordinator and some workers, all waiting for their start."""
 
     cdef children_t children
     cdef uint64_t beats[18]
+    cdef roll_t roll
 
     def __cinit__(self, int workers, int board=-1):
         cdef uint64_t size = 0
@@ -71,6 +104,22 @@ cdef class Table:
 
     def kill(self, int slot):
         child_killed(&self.children, slot, True)
+
+    def begin_roll(self):
+        roll_begin(&self.roll, &self.children)
+
+    def step(self, bint serves, uint64_t now_ms) -> tuple[str, int]:
+        """What a step asks for, and of which slot."""
+        cdef uint32_t slot = self.roll.slot
+        return _STEPS[roll_step(&self.roll, &self.children, serves, now_ms)], slot
+
+    def facts(self, int slot) -> dict[str, int]:
+        cdef const child_t *child = &self.children.table[slot]
+        return {"restarts": child.restarts, "early": child.early, "died_ms": child.died_ms}
+
+    @property
+    def leaving(self) -> int:
+        return self.children.leaving
 
     def beat(self, *slots):
         for slot in slots:
@@ -129,3 +178,30 @@ cdef class Addresses:
             "renewals": self.addresses.renewals,
             "return_ms": self.addresses.return_ms,
         }
+
+
+cdef class Mailbox:
+    """The keeper's events, with readers of the test's own."""
+
+    RELOAD = EVENT_RELOAD
+    ROLLED = EVENT_ROLLED
+    STOPPING = EVENT_STOPPING
+
+    cdef mailbox_t mailbox
+
+    def __cinit__(self):
+        memset(&self.mailbox, 0, sizeof(self.mailbox))
+        self.mailbox.channel = -1
+
+    def read_by(self, int channel):
+        self.mailbox.channel = channel
+        mailbox_send(&self.mailbox)
+
+    def put(self, uint32_t kind, uint64_t word):
+        mailbox_put(&self.mailbox, kind, word)
+
+    def done(self, uint64_t serial):
+        mailbox_done(&self.mailbox, serial)
+
+    def forget(self):
+        mailbox_forget(&self.mailbox)

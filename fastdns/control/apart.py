@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
+from fastdns import log
 from fastdns._process import close_others, reset_signals, set_parent_death_signal
 from fastdns.errors import FastDNSError
 
@@ -105,7 +106,7 @@ def _be_child(
         except FastDNSError as error:
             data = pickle.dumps(error)
         except Exception as error:  # said here with its lines, there in one
-            traceback.print_exc()
+            log.error(f"control: {traceback.format_exc()}")
             data = pickle.dumps(ApartError(f"{function.__name__}: {error!r}"))
         with open(descriptor, "wb") as pipe:
             pipe.write(data)

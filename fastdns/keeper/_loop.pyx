@@ -372,7 +372,8 @@ cdef class Loop(Plane):
                 log_text(b"[INFO] SIGUSR2 ignored: a new image is started by the DaemonSet\n")
             elif self.stop != STOP_NO:
                 self.kill_all(now_ms)
-            elif self.started and self.mailbox.channel >= 0 and self.children.table[SLOT_CONTROL].state == CHILD_RUNNING:
+            elif (self.started and self.mailbox.channel >= 0
+                    and self.children.table[SLOT_CONTROL].state == CHILD_RUNNING):
                 self.stop = STOP_PREPARE
                 self.stop_ms = now_ms + STOP_CONTROL_MS
                 mailbox_put(&self.mailbox, EVENT_STOPPING, one.ssi_signo)

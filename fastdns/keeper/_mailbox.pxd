@@ -29,5 +29,5 @@ cdef void mailbox_send(mailbox_t *mailbox) noexcept nogil
 # A reader is done with the reload of this serial number (its second word).
 cdef void mailbox_done(mailbox_t *mailbox, uint64_t serial) noexcept nogil
 
-# The reader is gone. What it had in hand is its successor's. Its successor is told what still holds: STATE says how far a restart has come.
+# The reader is gone. What it had in hand is its successor's; how far a restart has come is told by STATE.
 cdef void mailbox_forget(mailbox_t *mailbox) noexcept nogil

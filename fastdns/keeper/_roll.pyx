@@ -6,7 +6,7 @@ that was started since the roll began is done, whatever it was started for: a ro
 interrupt goes on by itself.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from fastdns.keeper._children cimport (
     CHILD_RUNNING,

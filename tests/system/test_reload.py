@@ -270,8 +270,8 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
     hosts.write_text("192.0.2.7 seven.hosted\n", encoding="ascii")
     conf.write(
         old,
-        f"hosted.:{conf.port} {{\n    bind {LOOPBACK}\n    cache 300\n    hosts {hosts} {{\n        reload 1s\n"
-        f"        fallthrough\n    }}\n    forward . {LOOPBACK}:{old.server[1]}\n}}\n",
+        f"hosted.:{conf.port} {{\n    bind {LOOPBACK}\n    cache 300\n    hosts {hosts} {{\n"
+        f"        reload 1s\n        fallthrough\n    }}\n    forward . {LOOPBACK}:{old.server[1]}\n}}\n",
     )
     with serving(conf) as server, Client(server.endpoint) as client:
         assert address_of(client, "seven.hosted.") == "192.0.2.7"

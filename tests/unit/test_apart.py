@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""control/apart: a function in a process of its own; control/wirename: names on the wire."""
+
+import os
+import time
+from pathlib import Path
+
+import dns.name
+import pytest
+from hypothesis import given
+
+from fastdns.control.apart import ApartError, run_apart
+from fastdns.control.wirename import wire_labels, wire_name
+from fastdns.errors import CorefileError
+from tests.wiretools import wire_names
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_result_comes_back_and_nothing_is_left() -> None:
+    before = descriptors()
+    assert run_apart(lambda number: [number] * 100_000, 7) == [7] * 100_000
+    assert run_apart(os.getpid) != os.getpid()
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_is_wrong_with_a_file_is_raised_here() -> None:
+    def fail() -> None:
+        raise CorefileError("Corefile:3: found x, expected y")
+
+    with pytest.raises(CorefileError, match="Corefile:3: found x, expected y") as caught:
+        run_apart(fail)
+    assert caught.value.exit_code == 2
+
+
+def test_a_process_that_dies_hangs_or_meets_a_bug_is_an_error_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def bug() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ApartError, match="its process died"):
+        run_apart(os._exit, 3)
+    with pytest.raises(ApartError, match=r"no end after 0 s"):
+        run_apart(time.sleep, 60, timeout_s=0.2)
+    with pytest.raises(ApartError, match="ZeroDivisionError"):
+        run_apart(bug)
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@given(wire_names)
+def test_names_are_those_of_dnspython(wire: bytes) -> None:
+    name, _ = dns.name.from_wire(wire, 0)
+    text = name.to_text()
+    assert wire_name(text) == name.canonicalize().to_wire()
+    assert len(wire_labels(text)) == len(name.labels) - 1
+
+
+@pytest.mark.parametrize("text", ["a..b.", ".a.", "a\\", "\\256.", "x" * 64 + ".", ("x" * 63 + ".") * 4, ""])
+def test_what_is_no_name_is_refused(text: str) -> None:
+    if not text:
+        assert wire_name(text) == b"\0"
+        return
+    with pytest.raises(ValueError, match=r".+"):
+        wire_name(text)
