@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._cache cimport cache_t
-from fastdns._shm cimport fd_cache_header_t, fd_entry_t, fd_post_t
+from fastdns._shm cimport fd_cache_header_t, fd_config_t, fd_entry_t, fd_post_t
 from fastdns.coordinator._shard cimport shard_t
 
 ctypedef enum store_rc:

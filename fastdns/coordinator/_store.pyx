@@ -46,6 +46,7 @@ from fastdns._shm cimport (
     fd_acquire64,
     fd_bucket_t,
     fd_cache_header_t,
+    fd_config_t,
     fd_copy_in,
     fd_entry_size,
     fd_entry_t,
