@@ -35,6 +35,7 @@ from fastdns.coordinator._state cimport coordinator_t, question_t
 
 cdef enum:
     PROTOCOL_LABEL = 5           # octets of _udp and _tcp with their length
+    ASTERISK = 0x2a
 
 
 # The message being written.
@@ -95,6 +96,23 @@ cdef const fd_host_t *look_up(const coordinator_t *c, const fd_hosts_t *hosts, c
     return NULL
 
 
+cdef const fd_host_t *look_up_wildcard(const coordinator_t *c, const fd_hosts_t *hosts, const uint8_t *name,
+                                       uint32_t name_len) noexcept nogil:
+    # `*.zone` stands for every name below the zone; the longest zone wins.
+    cdef uint8_t[NAME_MAX + 1] starred
+    cdef const fd_host_t *host
+    cdef uint32_t off = 0
+    while name[off] != 0:        # at most 127 labels
+        off += name[off] + 1u
+        starred[0] = 1
+        starred[1] = ASTERISK
+        memcpy(starred + 2, name + off, name_len - off)
+        host = look_up(c, hosts, starred, name_len - off + 2)
+        if host != NULL:
+            return host
+    return NULL
+
+
 cdef void put_addresses(writer_t *w, const uint8_t *data, uint32_t count, uint32_t octets, uint16_t rr_type,
                         uint32_t ttl_s) noexcept nogil:
     cdef uint32_t i
@@ -123,6 +141,8 @@ cdef const fd_host_t *find(const coordinator_t *c, const fd_hosts_t *hosts, cons
     if not ours[0] and question.qtype != TYPE_PTR:
         return NULL
     host = look_up(c, hosts, qname, question.qname_len)
+    if host == NULL and question.qtype != TYPE_PTR:
+        host = look_up_wildcard(c, hosts, qname, question.qname_len)
     if host == NULL:
         return NULL
     if question.qtype == TYPE_PTR:

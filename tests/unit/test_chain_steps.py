@@ -308,6 +308,23 @@ def test_what_hosts_do_not_know() -> None:
             assert w.ask_failing("b.example.") == EDE_OTHER
 
 
+def test_hosts_with_an_asterisk() -> None:
+    names = {
+        "*.example.": HostRecord((bytes([10, 0, 0, 1]),)),
+        "*.deep.example.": HostRecord((bytes([10, 0, 0, 2]),)),
+        "own.example.": HostRecord((), (ipaddress.ip_address("fd00::1").packed,)),
+    }
+    with Server(address) as one, with_steps(one, HostsStep(names)) as w:
+        found = {
+            name: w.ask(name).message().answer for name in ("a.example.", "b.a.example.", "x.deep.example.")
+        }
+        assert [answer[0][0].address for answer in found.values()] == ["10.0.0.1", "10.0.0.1", "10.0.0.2"]
+        assert found["b.a.example."][0].name.to_text() == "b.a.example."
+        assert w.ask("own.example.").counts == (0, 0, 0), "a name of its own is no other's"
+        assert w.ask_failing("example.") == EDE_OTHER
+        assert w.ask_failing("a.test.") == EDE_OTHER
+
+
 def test_hosts_of_many_names() -> None:
     names = {f"n{number}.example.": HostRecord((number.to_bytes(4, "big"),)) for number in range(5000)}
     with Server(address) as one, with_steps(one, HostsStep(names)) as w:

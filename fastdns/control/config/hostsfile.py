@@ -32,7 +32,7 @@ def host_table(
 ) -> dict[str, HostRecord]:
     """What is known of each name, in the lines' order; with PTR records of the addresses where ``reverse``.
 
-    Only names at or below ``zones`` are taken. Lines without an address and names that are none are passed
+    ``*.NAME`` stands for all names below NAME. Only names at or below ``zones`` are taken. Lines without an address and names that are none are passed
     over; what does not fit a message is cut off.
     """
     inet4: dict[str, list[bytes]] = {}
@@ -50,7 +50,7 @@ def host_table(
                 inet4.setdefault(name, []).append(address.packed)
             else:
                 inet6.setdefault(name, []).append(address.packed)
-            if reverse:
+            if reverse and not name.startswith("*."):
                 pointers.setdefault(f"{address.reverse_pointer}.", []).append(name)
     return {
         name: HostRecord(
