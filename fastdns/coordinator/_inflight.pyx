@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport FD_Q_ALONE
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
@@ -29,6 +29,16 @@ cdef enum:
     LONG_NAME = 256
 
 
+# A free list in zeroed memory: 0 leads to the place behind. So a list of all places is there without a write.
+cdef inline uint16_t next_free(uint32_t index, uint16_t link, uint32_t count) noexcept nogil:
+    cdef uint32_t following = link ^ (index + 1)
+    return <uint16_t>following if following < count else <uint16_t>NONE
+
+
+cdef inline uint16_t free_link(uint32_t index, uint16_t following) noexcept nogil:
+    return <uint16_t>(following ^ (index + 1))
+
+
 cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     cdef uint32_t buckets = 64
     cdef uint32_t long_names, changes, i
@@ -40,28 +50,19 @@ cdef bint inflight_open(coordinator_t *c, uint32_t capacity) noexcept nogil:
     c.capacity = capacity
     c.flight_mask = buckets - 1
     c.attempt_mask = 2 * buckets - 1
-    c.flights = <flight_t *>fd_take(capacity * sizeof(flight_t), 0)
-    c.tickets = <uint64_t *>fd_take(capacity * max(c.worker_count, 1) * sizeof(uint64_t), 0)
-    c.attempts = <attempt_t *>fd_take(2 * capacity * sizeof(attempt_t), 0)
+    c.flights = <flight_t *>fd_reserve(capacity * sizeof(flight_t))
+    c.tickets = <uint64_t *>fd_reserve(capacity * max(c.worker_count, 1) * sizeof(uint64_t))
+    c.attempts = <attempt_t *>fd_reserve(2 * capacity * sizeof(attempt_t))
     c.flight_buckets = <uint16_t *>fd_take(buckets * sizeof(uint16_t), 0xff)
     c.attempt_buckets = <uint16_t *>fd_take(2 * buckets * sizeof(uint16_t), 0xff)
-    c.long_names = <uint8_t *>fd_take(long_names * LONG_NAME, 0)
-    c.changes = <change_t *>fd_take(changes * sizeof(change_t), 0)
-    c.orphans = <uint16_t *>fd_take(capacity * sizeof(uint16_t), 0)
+    c.long_names = <uint8_t *>fd_reserve(long_names * LONG_NAME)
+    c.changes = <change_t *>fd_reserve(changes * sizeof(change_t))
+    c.orphans = <uint16_t *>fd_reserve(capacity * sizeof(uint16_t))
     if (not timers_open(&c.timers, capacity, c.now_ms) or c.flights == NULL or c.tickets == NULL
             or c.attempts == NULL or c.flight_buckets == NULL or c.attempt_buckets == NULL
             or c.long_names == NULL or c.changes == NULL or c.orphans == NULL):
         inflight_close(c)
         return False
-    for i in range(capacity):
-        c.flights[i].next = <uint16_t>(i + 1) if i + 1 < capacity else <uint16_t>NONE
-    for i in range(2 * capacity):
-        c.attempts[i].next = <uint16_t>(i + 1) if i + 1 < 2 * capacity else <uint16_t>NONE
-    for i in range(long_names):
-        (<uint16_t *>&c.long_names[i * LONG_NAME])[0] = (
-            <uint16_t>(i + 1) if i + 1 < long_names else <uint16_t>NONE)
-    for i in range(changes):
-        c.changes[i].next = <uint16_t>(i + 1) if i + 1 < changes else <uint16_t>NONE
     c.free_flights = c.free_attempts = c.free_long_names = c.free_changes = 0
     c.inflight_used = c.extra_attempts = 0
     # Names choose a flight's hash only through the cache's secret key; IDs are ours. The attempts'
@@ -131,7 +132,7 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
         return NULL
     change = &c.changes[c.free_changes]
     flight.change = c.free_changes
-    c.free_changes = change.next
+    c.free_changes = next_free(flight.change, change.next, c.capacity // CHANGE_SHARE)
     change.question = flight.question
     change.rule_count = 0
     change.has_client = 0
@@ -173,14 +174,15 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
     if index == NONE or (question.qname_len > SHORT_NAME and c.free_long_names == NONE):
         return NONE
     flight = &c.flights[index]
-    c.free_flights = flight.next
+    c.free_flights = next_free(index, flight.next, c.capacity)
     memset(flight, 0, sizeof(flight_t))
     flight.question = question[0]
     flight.next = flight.attempts = flight.long_name = flight.change = flight.parents = NONE
     flight.state = FLIGHT_USED
     if question.qname_len > SHORT_NAME:
         flight.long_name = c.free_long_names
-        c.free_long_names = (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0]
+        c.free_long_names = next_free(flight.long_name, (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0],
+                                      c.capacity // LONG_NAME_SHARE)
     memcpy(flight_name(c, flight), qname, question.qname_len)
     if not question.flags & FD_Q_ALONE:
         bucket = flight_bucket(c, question.key_hash)
@@ -222,15 +224,15 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
             link = &c.flights[link[0]].next
         link[0] = flight.next
     if flight.long_name != NONE:
-        (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0] = c.free_long_names
+        (<uint16_t *>&c.long_names[flight.long_name * LONG_NAME])[0] = free_link(flight.long_name, c.free_long_names)
         c.free_long_names = flight.long_name
     if flight.change != NONE:
         child_leave(c, index)
-        c.changes[flight.change].next = c.free_changes
+        c.changes[flight.change].next = free_link(flight.change, c.free_changes)
         c.free_changes = flight.change
     flight.state = 0
     flight.waiting = 0
-    flight.next = c.free_flights
+    flight.next = free_link(index, c.free_flights)
     c.free_flights = <uint16_t>index
     c.inflight_used -= 1
 
@@ -276,7 +278,7 @@ cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t chan
         attempt_remove(c, index)
     index = c.free_attempts
     attempt = &c.attempts[index]
-    c.free_attempts = attempt.next
+    c.free_attempts = next_free(index, attempt.next, 2 * c.capacity)
     attempt.sent_us = <uint32_t>c.now_us
     attempt.flight = <uint16_t>flight_index
     attempt.channel = <uint16_t>channel_index
@@ -316,5 +318,5 @@ cdef void attempt_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     flight.attempt_count -= 1
     if flight.attempt_count:
         c.extra_attempts -= 1
-    attempt.next = c.free_attempts
+    attempt.next = free_link(index, c.free_attempts)
     c.free_attempts = <uint16_t>index
