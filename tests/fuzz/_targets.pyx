@@ -14,8 +14,9 @@ from fastdns._cache cimport answer_view
 from fastdns._compress cimport compress_records, compress_room_t
 from fastdns._name cimport get_u16, get_u32, put_u16, siphash
 from fastdns._response cimport parse_response, response_matches, response_t
-from fastdns._shm cimport fd_entry_t, fd_query_t
+from fastdns._shm cimport fd_entry_records_off, fd_entry_t, fd_entry_ttl_off, fd_query_t
 from fastdns._wire cimport parse_query
+from fastdns.coordinator._rotation cimport rotate_find
 
 cdef enum:
     HEADER = 12
@@ -149,6 +150,7 @@ KEY[1] = <uint64_t>0x0f0e0d0c0b0a0908
 cdef uint8_t[65535] reply
 cdef uint8_t[65536] written
 cdef uint8_t[65535] rebuilt
+cdef uint64_t[9736] turned_words  # FD_ENTRY_MAX octets
 cdef uint16_t[5957] written_ttl_off
 cdef uint16_t[5957] entry_ttl_off
 cdef response_t parsed
@@ -326,6 +328,43 @@ cdef void check_reply(const uint8_t *msg, uint32_t msg_len, const answer_view *v
     check_same_records(msg, msg_len, base, reply, n, base, kept)
 
 
+cdef void check_turned(const uint8_t *msg, uint32_t msg_len, const answer_view *view, const fd_query_t *query,
+                       uint32_t spin) noexcept nogil:
+    # With the records that may change places turned, each is the record that it was elsewhere.
+    cdef uint8_t *turned = <uint8_t *>turned_words
+    cdef fd_entry_t *entry = <fd_entry_t *>turned_words
+    cdef answer_view whole = view[0]
+    cdef uint32_t base = parsed.records_off
+    cdef uint32_t n, i, pos = base, source, begin, length, step
+    entry[0] = view.entry[0]
+    entry.qname_len = <uint8_t>(base - HEADER - 4)
+    memcpy(turned + fd_entry_ttl_off(entry.qname_len), view.ttl_off, 2 * entry.ttl_count)
+    memcpy(turned + fd_entry_records_off(entry.qname_len, entry.ttl_count), view.records, entry.records_len)
+    rotate_find(entry)
+    if entry.rotate_count == 0:
+        return
+    whole.entry = entry
+    whole.records_avail = entry.records_len
+    whole.spin = spin | 1
+    memcpy(reply + HEADER, msg + HEADER, base - HEADER)
+    n = compose_reply(&whole, query, reply, REPLY_ROOM, entry.stored_ms)
+    check(parse_response(reply, n, &reparsed) == 0, b"turned: parses")
+    if reparsed.ttl_count < entry.ttl_count:
+        return                             # no room beside the OPT
+    begin = base + entry.rotate_off
+    length = <uint32_t>entry.rotate_len * entry.rotate_count
+    step = <uint32_t>((<uint64_t>whole.spin * entry.rotate_count) >> 32) * entry.rotate_len
+    for i in range(entry.ttl_count):
+        source = pos
+        if begin <= pos and pos < begin + length:
+            source = begin + (pos - begin + step) % length
+        check(ref_record(msg, msg_len, source, True, &one), b"turned: before")
+        check(ref_record(reply, n, pos, True, &other), b"turned: after")
+        check(one.octets_len == other.octets_len, b"turned: length")
+        check(memcmp(one.octets, other.octets, one.octets_len) == 0, b"turned: octets")
+        pos = other.end
+
+
 cdef bint make_query(const uint8_t *msg, uint32_t base, uint32_t flags, fd_query_t *query) noexcept nogil:
     # A query for the message's question; flags: bit 0 EDNS, 1 DO, 2 AD, 3 CD. False for a
     # question that is refused.
@@ -410,6 +449,7 @@ cdef public int fuzz_response(const uint8_t *data, size_t size) noexcept nogil:
         return 0
     view.entry = &entry
     view.qname = query.qname
+    view.spin = 0
     if parsed.opt_off == 0 or parsed.opt_off + parsed.opt_len == parsed.records_end:
         # As it came, OPT cut off its end.
         records_len = (parsed.opt_off if parsed.opt_off else parsed.records_end) - base
@@ -421,6 +461,7 @@ cdef public int fuzz_response(const uint8_t *data, size_t size) noexcept nogil:
         view.records = msg + base
         view.records_avail = avail if avail and avail < records_len else records_len
         check_reply(msg, msg_len, &view, &query, limit if limit > 512 else 512, now_ms)
+        check_turned(msg, msg_len, &view, &query, (limit + 1) * <uint32_t>0x9e3779b1)
     records_len = check_compressed(msg, msg_len)
     if records_len != 0:
         records_len -= base
@@ -430,4 +471,5 @@ cdef public int fuzz_response(const uint8_t *data, size_t size) noexcept nogil:
         view.records = written
         view.records_avail = records_len
         check_reply(rebuilt, base + records_len, &view, &query, limit, now_ms)
+        check_turned(rebuilt, base + records_len, &view, &query, (limit + 1) * <uint32_t>0x9e3779b1)
     return 0

@@ -26,7 +26,8 @@ PY
 )
 
 objects=
-for module in fastdns/_name fastdns/_wire fastdns/_response fastdns/_compress fastdns/_answer tests/fuzz/_targets; do
+for module in fastdns/_name fastdns/_wire fastdns/_response fastdns/_compress fastdns/_answer \
+        fastdns/coordinator/_rotation tests/fuzz/_targets; do
     name=${module##*/}
     "$python" -m cython -3 -X boundscheck=False -X wraparound=False -X cdivision=True -X initializedcheck=False \
         -I . --module-name "$(echo "$module" | sed 's|tests/fuzz/||; s|/|.|g')" -o "$out/$name.c" "$module.pyx"

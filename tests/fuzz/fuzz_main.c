@@ -14,21 +14,24 @@
 
 extern int FUZZ_TARGET(const uint8_t *data, size_t size);
 
-#define MODULES(X) X(_name) X(_wire) X(_response) X(_compress) X(_answer)
-#define DECLARE(name) extern PyObject *PyInit_##name(void);
+#define MODULES(X) \
+    X("fastdns.", _name) X("fastdns.", _wire) X("fastdns.", _response) X("fastdns.", _compress) \
+    X("fastdns.", _answer) X("fastdns.coordinator.", _rotation)
+#define DECLARE(package, name) extern PyObject *PyInit_##name(void);
 MODULES(DECLARE)
-DECLARE(_targets)
+DECLARE("", _targets)
 
 /* A package of built-in modules is nothing that an import finds by itself. */
 static const char *const SET_UP =
     "import importlib.machinery as m, importlib.util as u, sys, types\n"
-    "package = sys.modules['fastdns'] = types.ModuleType('fastdns')\n"
-    "package.__path__ = []\n"
+    "for name in ('fastdns', 'fastdns.coordinator'):\n"
+    "    package = sys.modules[name] = types.ModuleType(name)\n"
+    "    package.__path__ = []\n"
     "def load(name):\n"
     "    spec = m.ModuleSpec(name, m.BuiltinImporter, origin='built-in')\n"
     "    module = sys.modules[name] = u.module_from_spec(spec)\n"
     "    spec.loader.exec_module(module)\n"
-    "for name in ('_name', '_wire', '_response', '_compress', '_answer'):\n"
+    "for name in ('_name', '_wire', '_response', '_compress', '_answer', 'coordinator._rotation'):\n"
     "    load('fastdns.' + name)\n"
     "load('_targets')\n";
 
@@ -39,7 +42,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-#define REGISTER(name) PyImport_AppendInittab("fastdns." #name, PyInit_##name);
+#define REGISTER(package, name) PyImport_AppendInittab(package #name, PyInit_##name);
     MODULES(REGISTER)
     PyImport_AppendInittab("_targets", PyInit__targets);
     Py_InitializeEx(0);

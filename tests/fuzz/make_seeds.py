@@ -102,6 +102,13 @@ def responses() -> Iterator[bytes]:
         + opt()
         + 2 * record(name, 1, b"efgh")
     )
+    # What loadbalance turns, and names that lead into it: to an owner, an address, an exchange.
+    moving = b"".join(record(b"\xc0\x0c", 1, b"\1%c\0\x09" % (97 + i)) for i in range(4))
+    mail = b"".join(record(b"\xc0\x0c", 15, b"\0%c\2m%c\xc0\x0c" % (i, 97 + i)) for i in range(4))
+    for owner in (b"\xc0\x0c", b"\xc0\x17", b"\xc0\x23", b"\xc0\x33", b"\xc0\x25", b"\xc0\x38"):
+        for body in (moving, mail):
+            answers = header(flags=RESPONSE, an=4, ar=1) + question(labels(b"www", b"a"))
+            yield answers + body + record(owner, 16, b"\1x")
     for owner in (b"\xc0\x0c", b"\1a\xc0\x1f", b"\xc0\x1f", b"\xc0\x02", b"\x41a\0"):
         yield header(flags=RESPONSE, an=1) + question(labels(b"a")) + record(owner, 5, b"\1x" + owner)
 
