@@ -188,17 +188,22 @@ cdef inline uint32_t section_count(uint32_t records, uint32_t before, uint32_t c
     return 0 if records <= before else min_u32(records - before, count)
 
 
-cdef inline void copy_records(const answer_view *view, uint32_t octets, uint8_t *out) noexcept nogil:
-    # The first octets of the records in the order that the reply is to have.
+cdef void copy_turned(const answer_view *view, uint32_t octets, uint8_t *out) noexcept nogil:
+    # The first octets of the records in another order; they are all there.
     cdef part_t parts[4]
     cdef uint32_t used, i
-    if view.spin == 0 or view.records_avail < view.entry.records_len:
-        memcpy(out, view.records, octets)
-        return
     used = rotate_parts(view.entry, view.spin, octets, parts)
     for i in range(used):
         memcpy(out, view.records + parts[i].off, parts[i].len)
         out += parts[i].len
+
+
+cdef inline void copy_records(const answer_view *view, uint32_t octets, uint8_t *out) noexcept nogil:
+    # The first octets of the records in the order that the reply is to have.
+    if view.spin == 0 or view.records_avail < view.entry.records_len:
+        memcpy(out, view.records, octets)
+    else:
+        copy_turned(view, octets, out)
 
 
 cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, uint8_t *out,

@@ -9,7 +9,6 @@ from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup
 from fastdns._name cimport get_u16, key_extra, name_fold_hash
 from fastdns._proto cimport (
     BADVERS,
-    CLASS_IN,
     EDE_NOT_READY,
     FORMERR,
     HEADER_LEN,
@@ -23,8 +22,6 @@ from fastdns._shm cimport (
     FD_CLIENT_UDP,
     FD_EDE_NONE,
     FD_EDNS_PRESENT,
-    FD_GROUP_ANY_CLASS,
-    FD_GROUP_FAMILY,
     FD_ZONE_FAMILY,
     FD_ZONE_LOG,
     FD_ZONE_REFUSED,
@@ -117,16 +114,6 @@ cdef void choose_variant(worker_t *worker, const uint8_t *question, uint32_t lis
         question, query.qname_len,
         key_extra(query.group, query.variant, query.key_flags, query.qtype, query.qclass),
         worker.cache.hash_key, query.qname)
-
-
-cdef parse_rc admit_query(worker_t *worker, const uint8_t *question, uint32_t listener,
-                          fd_query_t *query) noexcept nogil:
-    cdef uint8_t flags = worker.config.listeners[listener].flags
-    if query.qclass != CLASS_IN and not flags & FD_GROUP_ANY_CLASS:
-        return PARSE_REFUSED
-    if flags & FD_GROUP_FAMILY:
-        choose_variant(worker, question, listener, query)
-    return PARSE_OK
 
 
 # -------------------------------------------------------------------------------- lines ----
