@@ -48,3 +48,7 @@ class NoServerError(FastDNSError):
 
 class KeeperError(FastDNSError):
     """The keeper refused a request of control, or the connection to it is gone."""
+
+
+class HopelessError(FastDNSError):
+    """Nobody is served, and only our end would lead clients elsewhere."""

@@ -20,7 +20,7 @@ from fastdns.control.probe import ShareWatch
 from fastdns.control.reload import Reloader
 from fastdns.control.segments import Segments
 from fastdns.control.setup import endpoints
-from fastdns.errors import FastDNSError
+from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Kind, Message, State
 
 _DRAIN_S = 3.0  # for the node's rules at the end
@@ -134,6 +134,11 @@ class Life:
         error = task.exception()
         if isinstance(error, ChannelClosedError):
             self._on_closed()
+        elif isinstance(error, HopelessError):
+            # What is started again is the container, and until then clients are led elsewhere.
+            log.error(f"{self._options.program}: {error}")
+            with contextlib.suppress(FastDNSError):
+                self._link.stop(code=error.exit_code)
         elif error is not None:
             self._end.set_exception(error)
 

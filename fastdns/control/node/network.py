@@ -27,7 +27,7 @@ from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.node import jobs, watch
 from fastdns.control.node.model import ErrorType, Held, Link, Mode, NodeError, NodePlan, NodeState, Standing
 from fastdns.control.node.offload import offload
-from fastdns.errors import FastDNSError
+from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Address
 
 LIFETIME_S = 2  #: of an address that nobody renews; the keeper does so each 0.5 s
@@ -48,10 +48,6 @@ class KeeperPort(Protocol):
     async def keep_address(self, address: Address) -> None: ...
     async def forget_address(self, address: Address, leave: bool = False) -> None: ...
     async def exit_after(self, milliseconds: int) -> None: ...
-
-
-class HopelessError(FastDNSError):
-    """Nobody is served, and only our end would lead clients elsewhere."""
 
 
 class TearDown(Enum):

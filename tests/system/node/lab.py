@@ -10,7 +10,6 @@ whether its question came to it directly, or by way of fastdns. The same in IPv6
 
 import contextlib
 import ipaddress
-import json
 import os
 import signal
 import socket
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.peers.run import find_program, process_tree
@@ -135,30 +134,51 @@ class Asker:
         self._socket.close()
 
 
-class NodeServer:
-    """fastdns on the node (tests.system.node.server), in a PID namespace of its own as in a container."""
+_COREFILE = """.:53 {{
+    errors
+    cache 30
+    reload
+    loop
+    bind {addresses}
+    forward . {upstream}
+    prometheus :9253
+    health {first}:8080
+}}
+fastdns {{
+    fallback_linger {linger}
+    packet_filter {mode}
+}}
+"""
+_NODE_CACHE = "import sys; from fastdns.commands.nodecache import main; sys.exit(main())"
 
-    def __init__(self, lab: Lab, **wanted: object) -> None:
-        wanted = {"addresses": [*LINK_LOCAL.values(), *SERVICE.values()], "upstream": UPSTREAM[4], **wanted}
+
+class NodeServer:
+    """fastdns in node-cache's place, with its flags, in a PID namespace of its own as in a container."""
+
+    def __init__(
+        self, lab: Lab, *, linger: str = "10m", mode: str = "auto", flags: Sequence[str] = ()
+    ) -> None:
         self.lab = lab
         self._directory = tempfile.TemporaryDirectory(prefix="fastdns-node-")
-        self._log = Path(self._directory.name) / "output"
+        directory = Path(self._directory.name)
+        self._log = directory / "output"
+        addresses = [*LINK_LOCAL.values(), *SERVICE.values()]
+        base = directory / "base" / "Corefile.base"
+        base.parent.mkdir()
+        text = _COREFILE.format(
+            addresses=" ".join(addresses), upstream=UPSTREAM[4], first=LINK_LOCAL[4], linger=linger, mode=mode
+        )
+        base.write_text(text, encoding="ascii")
         command = [
-            "ip",
-            "netns",
-            "exec",
-            lab.node.name,
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]
-        command += [sys.executable, "-P", "-m", "tests.system.node.server", json.dumps(wanted)]
+            "setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", lab.node.name,
+            "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
+            sys.executable, "-P", "-c", _NODE_CACHE, "-localip", ",".join(addresses),
+            "-basecorefile", str(base), "-conf", str(directory / "Corefile"), *flags,
+        ]  # fmt: skip
         self.began = time.monotonic()
         with self._log.open("wb") as sink:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
@@ -182,7 +202,7 @@ class NodeServer:
             assert self.process.poll() is None, self.said()
             time.sleep(0.02)
 
-    def wait_until_serving(self, within_s: float = 10.0) -> float:
+    def wait_until_serving(self, within_s: float = 30.0) -> float:
         """Until all addresses are on the node; the seconds since the start."""
         # The addresses of one that was killed may still be there.
         while "node: serving on" not in self.said() or len(self.lab.addresses()) < 4:
@@ -204,15 +224,17 @@ class NodeServer:
         self._directory.cleanup()
 
     def terminate(self, within_s: float = 10.0) -> None:
-        """The steps of the end, by control."""
-        os.kill(self.pid("control"), signal.SIGTERM)
+        """SIGTERM, as the kubelet sends it to PID 1."""
+        os.kill(self.pid("keeper"), signal.SIGTERM)
         assert self.process.wait(within_s) == 0, self.said()
 
 
 @contextlib.contextmanager
-def serving(lab: Lab, **wanted: object) -> Iterator[NodeServer]:
+def serving(
+    lab: Lab, *, linger: str = "10m", mode: str = "auto", flags: Sequence[str] = ()
+) -> Iterator[NodeServer]:
     """fastdns on the node, all addresses there; killed at the end if it still runs."""
-    server = NodeServer(lab, **wanted)
+    server = NodeServer(lab, linger=linger, mode=mode, flags=flags)
     try:
         server.wait_until_serving()
         yield server

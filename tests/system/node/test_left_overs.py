@@ -134,7 +134,7 @@ def test_both_at_once_as_in_a_rolling_update(node: Lab, tmp_path: Path) -> None:
     with node_cache(node, tmp_path), serving(node) as server:
         assert lifetimes(node).count(FOREVER) == 2
         assert left_rules(node) == RULES
-        os.kill(server.pid("control"), signal.SIGTERM)
+        os.kill(server.pid("keeper"), signal.SIGTERM)
         assert server.process.wait(15) == 0, server.said()
         assert lifetimes(node).count(FOREVER) == 2
         assert left_rules(node) == RULES
