@@ -156,7 +156,7 @@ class NodeServer:
     """fastdns in node-cache's place, with its flags, in a PID namespace of its own as in a container."""
 
     def __init__(
-        self, lab: Lab, *, linger: str = "10m", mode: str = "auto", flags: Sequence[str] = ()
+        self, lab: Lab, *, linger: str = "10m", mode: str = "auto", bind: str = "", flags: Sequence[str] = ()
     ) -> None:
         self.lab = lab
         self._directory = tempfile.TemporaryDirectory(prefix="fastdns-node-")
@@ -166,7 +166,11 @@ class NodeServer:
         base = directory / "base" / "Corefile.base"
         base.parent.mkdir()
         text = _COREFILE.format(
-            addresses=" ".join(addresses), upstream=UPSTREAM[4], first=LINK_LOCAL[4], linger=linger, mode=mode
+            addresses=bind or " ".join(addresses),
+            upstream=UPSTREAM[4],
+            first="" if bind else LINK_LOCAL[4],
+            linger=linger,
+            mode=mode,
         )
         base.write_text(text, encoding="ascii")
         command = [

@@ -308,6 +308,51 @@ def test_starts_and_kills_leave_one_set_of_rules(node: Lab) -> None:
     assert accepts(node) == accepts(node, "iptables-legacy") == 0
 
 
+REDIRECTED = [
+    "-skipteardown=true",
+    "-setupinterface=false",
+    "-setupiptables=false",
+]  # corefile.md 7, Cilium's
+
+
+def test_behind_a_local_redirect_policy_nothing_is_touched(node: Lab) -> None:
+    before = node.run("nft", "-s", "list", "ruleset"), node.run("ip", "address")
+    server = NodeServer(node, bind="0.0.0.0", flags=REDIRECTED)
+    try:
+        node.wait_for(FASTDNS, "pod", "10.42.0.1", within_s=30)
+        assert (node.run("nft", "-s", "list", "ruleset"), node.run("ip", "address")) == before
+        server.terminate()
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+def test_a_redirected_server_that_cannot_serve_leaves(node: Lab) -> None:
+    """Its exit is what makes the redirect policy fall back."""
+    node.run("iptables-nft", "-A", "INPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
+    server = NodeServer(node, bind="0.0.0.0", flags=REDIRECTED)
+    try:
+        assert server.process.wait(40) == 1, server.said()
+        assert "self-test: 127.0.0.1:53: worker 0 gives no answer over UDP" in server.said()
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+def test_addresses_wait_until_the_workers_answer(node: Lab) -> None:
+    node.run("iptables-nft", "-A", "INPUT", "-i", "lo", "-p", "udp", "-j", "DROP")
+    server = NodeServer(node)
+    try:
+        server.wait_for_words("self-test: 169.254.20.10:53: worker 0 gives no answer over UDP", 30)
+        until(lambda: node.addresses() == [], 5.0, "addresses taken away again")
+        assert node.ask("pod", LINK_LOCAL[4]) == node.ask("pod", SERVICE[4]) == DIRECT
+        node.run("iptables-nft", "-D", "INPUT", "-i", "lo", "-p", "udp", "-j", "DROP")
+        server.wait_until_serving(40)
+        node.wait_for(FASTDNS, "pod", LINK_LOCAL[4])
+    finally:
+        server.close()
+
+
 @pytest.mark.slow
 def test_somebody_else_serves_there_too(node: Lab) -> None:
     """kubespray's second DaemonSet: its permanent address stays, and is not taken down with us."""
