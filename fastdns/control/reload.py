@@ -126,8 +126,6 @@ class Reloader:
     async def _finish_former(self, state: State) -> None:
         """Go on with what a former life of control had begun."""
         if not state.started:
-            if self.running.reload is not None:
-                log.info(f"plugin/reload: Running configuration SHA512 = {self.running.digest}")
             return
         number = self.running.config.number
         wanted = sum(1 << slot for slot in endpoints(self.running.config))

@@ -33,6 +33,8 @@ def set_up(link: KeeperLink, options: Options, loaded: Loaded) -> None:
     _report(config, plan, queue)
     if loaded.banner and sys.stdout is not None:
         print(loaded.banner, flush=True)
+    if loaded.reload is not None:
+        log.info(f"plugin/reload: Running configuration SHA512 = {loaded.digest}")
 
 
 def plan_for(options: Options, config: Config, memory: int = 0) -> Plan:

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,16 +16,15 @@ import pytest
 from fastdns._version import __version__
 from tests.peers import run as peers
 from tests.peers.run import find_program
-from tests.system.clients import TCP, UDP, Client
+from tests.system.chart import FORMS, check_answers, check_lines, cluster, node_of, template_of
 from tests.system.netns import network, skip_without_network_namespaces
-from tests.system.server import ROOT, find_keeper, is_answering
+from tests.system.server import ROOT
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200), skip_without_network_namespaces]
 
 BUILD = str(ROOT / "docker" / "build.sh")
 IMAGE = "localhost/fastdns:test"
 CLUSTER_DNS = "10.43.0.10"
-LOCAL_IP = "169.254.20.10"
 START_S = 30.0
 SIZE_MAX_MB = 200
 
@@ -51,9 +49,9 @@ def container() -> Iterator[str]:
         buildah("rm", name)
 
 
-def inside(container: str, *command: str) -> list[str]:
+def inside(container: str, *command: str, options: Sequence[str] = ()) -> list[str]:
     """The words that run a command in the container, with what the chart's container may."""
-    return [BUILD, "--buildah", "run", "--cap-add", "CAP_NET_ADMIN", container, "--", *command]
+    return [BUILD, "--buildah", "run", "--cap-add", "CAP_NET_ADMIN", *options, container, "--", *command]
 
 
 def run_inside(container: str, *command: str, timeout_s: float = 30) -> tuple[int, str]:
@@ -129,33 +127,15 @@ def running(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait()
 
 
-@contextlib.contextmanager
-def serving(container: str, *command: str) -> Iterator[None]:
-    """The server in the container, once it answers on LOCAL_IP; it must leave at SIGTERM with 0."""
-    with running(inside(container, *command)) as process:
-        deadline = time.monotonic() + START_S
-        while not is_answering((LOCAL_IP, 53)):
-            assert process.poll() is None, said(process)
-            assert time.monotonic() < deadline, said(process)
-            time.sleep(0.05)
-        yield
-        os.kill(find_keeper(process.pid), signal.SIGTERM)
-        assert process.wait(10) == 0, said(process)
-
-
-def said(process: "subprocess.Popen[bytes]") -> str:
-    """What a process that has left, or must now, has written."""
-    process.kill()
-    return process.communicate()[0].decode(errors="replace")
-
-
-def test_it_answers(container: str) -> None:
-    with network() as net:
-        for address in (CLUSTER_DNS, LOCAL_IP):
-            net.add_address(f"{address}/32")
-        command = ["fastdns", "serve", "--listen", LOCAL_IP, "--upstream", f"tcp://{CLUSTER_DNS}"]
-        with net.entered(), peers.coredns(port=53, address=CLUSTER_DNS), serving(container, *command):
-            with Client((LOCAL_IP, 53)) as client:
-                for variant in (UDP, TCP):
-                    response = client.ask("nginx-svc.default.svc.cluster.local", "A", variant)
-                    assert [str(rdata) for rdata in response.answer[0]] == ["10.43.10.20"]
+def test_it_takes_the_chart_s_place(container: str) -> None:
+    """The chart's arguments and template, in the form that needs nothing of the node (Cilium)."""
+    form = FORMS["cilium"]
+    with cluster() as behind, node_of(behind) as node:
+        node.write("coredns/Corefile.base", template_of(form))
+        options = [f"--env={name}={value}" for name, value in node.environ.items()]
+        options += [f"--volume={node.etc / one}:/etc/{one}:ro" for one in ("coredns", "resolv.conf")]
+        command = inside(container, "node-cache", *form.arguments, options=options)
+        with node.run(command, asked=form.asked) as running:
+            check_answers(form)
+            corefile = check_lines(running, template_of(form))
+            assert run_inside(container, "cat", "/etc/Corefile") == (0, corefile)
