@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> int:
 def start(options: Options) -> int:
     """Become the keeper of a server with these options. Returns its exit code once it has stopped."""
     # What the children need is imported before they are forked: they share these pages.
+    import fastdns.control.life
     import fastdns.control.process
     import fastdns.coordinator.process
     import fastdns.worker.process

@@ -13,7 +13,7 @@ from fastdns._stats import read_board
 from fastdns.control import pidfile
 from fastdns.control.lean_asyncio import asyncio  # before anything that imports asyncio
 from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
-from fastdns.control.load import Loaded
+from fastdns.control.load import Loaded, Source
 from fastdns.control.model import Options
 from fastdns.control.observe.observer import Observer
 from fastdns.control.probe import ShareWatch
@@ -26,7 +26,6 @@ from fastdns.protocol import Kind, Message, State
 _DRAIN_S = 3.0  # for the node's rules at the end
 
 if TYPE_CHECKING:  # with a Corefile, or in node-cache's place only
-    from fastdns.control.config.nodecache import CorefileSource
     from fastdns.control.onnode import OnNode
 
 _SAID = {
@@ -39,7 +38,7 @@ _SAID = {
 def live(
     link: KeeperLink,
     options: Options,
-    source: "CorefileSource | None",
+    source: Source | None,
     state: State,
     segments: Segments,
     loaded: Loaded,
@@ -62,7 +61,7 @@ class Life:
         self,
         link: KeeperLink,
         options: Options,
-        source: "CorefileSource | None",
+        source: Source | None,
         segments: Segments,
         loaded: Loaded,
     ) -> None:

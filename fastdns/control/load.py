@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastdns import log
 from fastdns.control._tables import MAX_FORWARD_UPSTREAMS, MAX_LISTENERS
@@ -19,13 +19,14 @@ from fastdns.control.identity import choose_identity
 from fastdns.control.model import Config, Limits, Options, Upstream, plain_config
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
 from fastdns.control.sockets import is_local
+from fastdns.control.standin import stand_in
 from fastdns.errors import UsageError
 
 if TYPE_CHECKING:  # only where a Corefile is read: control keeps no parser
     from fastdns.control.config.model import Corefile
-    from fastdns.control.config.nodecache import CorefileSource
 
 _RESOLV_CONF_S = 2.0  # node-cache reads it at a reload only; DHCP and VPN clients write it when they like
+_CONF_MAX = 16 * 2**20  # octets, as for the files that it imports
 _FRESH_NS = 5 * 10**9
 _DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
 
@@ -82,18 +83,57 @@ def recall(notes: bytes) -> Loaded:
     return found
 
 
-def corefile_source(
-    options: Options, count_error: Callable[[], None] = lambda: None
-) -> "CorefileSource | None":
+class Source(Protocol):
+    """Where the Corefile's text comes from; ``config.nodecache.CorefileSource`` makes one of a template."""
+
+    def first(self) -> str: ...
+    def read(self) -> str: ...
+    def poll(self) -> str | None: ...
+    def without_kubedns(self, error: UsageError) -> str | None: ...
+
+
+class FileSource:
+    """A Corefile that nobody makes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def read(self) -> str:
+        """The Corefile as it is now. Raises UsageError."""
+        try:
+            with Path(self._path).open("rb") as opened:
+                data = opened.read(_CONF_MAX + 1)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self._path}: {_reason(error)}; expected a Corefile") from None
+        if len(data) > _CONF_MAX:
+            raise UsageError(f"{self._path}: more than {_CONF_MAX // 2**20} MiB, expected a Corefile")
+        return data.decode(errors="replace")  # as in Go
+
+    first = read
+
+    def poll(self) -> str | None:
+        return None
+
+    def without_kubedns(self, error: UsageError) -> str | None:  # noqa: ARG002 - as Source has it
+        return None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+def corefile_source(options: Options, count_error: Callable[[], None] = lambda: None) -> "Source | None":
     """Where the Corefile's text comes from; None where the options say it all."""
     if not options.has_corefile:
         return None
+    if options.node is None and options.conf_text is None:
+        return FileSource(options.conf)
     from fastdns.control.config.nodecache import CorefileSource
 
     return CorefileSource(options, os.environ, count_error)
 
 
-def first_load(options: Options, source: "CorefileSource | None") -> Loaded:
+def first_load(options: Options, source: "Source | None") -> Loaded:
     """What a server begins with. Raises UsageError."""
     if source is None:
         return Loaded(make_config(options))
@@ -138,7 +178,7 @@ def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded
         config=compiled.config,
         text=text,
         digest=corefile.digest,
-        corefile=corefile,
+        corefile=stand_in(corefile),
         files=tuple(map(str, corefile.files)),
         watched=watched,
         reload=Period(reloads[-1].interval_s, reloads[-1].jitter_s) if reloads else None,

@@ -39,8 +39,7 @@ def main(channel: int, options: Options) -> NoReturn:
 def serve(link: KeeperLink, options: Options) -> int:
     """A life of control. Returns its exit code; raises FastDNSError.
 
-    All is set up before asyncio is imported, and only here, after the fork: the others need no
-    share of it, and the first answer doesn't wait for it.
+    All is set up before the loop begins: the first answer doesn't wait for it.
     """
     state, descriptors = link.state()
     source = corefile_source(options)

@@ -11,20 +11,16 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from fastdns import log
 from fastdns.control.apart import Apart, ApartError
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.link import KeeperLink
-from fastdns.control.load import Loaded, load_corefile, stamp_of
+from fastdns.control.load import Loaded, Source, load_corefile, stamp_of
 from fastdns.control.model import Options
 from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
 from fastdns.errors import UsageError
 from fastdns.protocol import State
-
-if TYPE_CHECKING:  # with a Corefile only
-    from fastdns.control.config.nodecache import CorefileSource
 
 _LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs
 _POLL_S = 10.0  # as often as node-cache looks at its ConfigMaps
@@ -52,7 +48,7 @@ class Reloader:
         link: KeeperLink,
         options: Options,
         loaded: Loaded,
-        source: "CorefileSource | None",
+        source: Source | None,
         apply: Apply,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
