@@ -323,7 +323,9 @@ typedef struct {
     fd_ring_t question_ring;
     fd_ring_t answer_ring;
     fd_waits_t waits;             /* worker, all that follows */
-    uint8_t pad4[48];
+    uint32_t pending_high;        /* slots of the pending table that were ever used; the others are zeros */
+    uint32_t clients_high;        /* likewise places for clients */
+    uint8_t pad4[40];
     uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
 } fd_region_t;
 _Static_assert(offsetof(fd_region_t, stop) == 2 * FD_LINE, "SHM_LAYOUT");

@@ -262,6 +262,8 @@ cdef extern from "_layout.h" nogil:
         fd_ring_t question_ring
         fd_ring_t answer_ring
         fd_waits_t waits
+        uint32_t pending_high
+        uint32_t clients_high
         uint64_t counters[1]
 
     ctypedef struct fd_pending_t:

@@ -16,7 +16,10 @@ from fastdns.worker._links cimport (
     link_client,
     link_question,
     links_open,
+    next_client,
     pending_table_t,
+    take_client,
+    take_question,
 )
 from fastdns.worker._state cimport worker_t
 
@@ -42,8 +45,7 @@ cdef class Links:
         self.table = links_open(&self.w)
         if self.table == NULL:
             raise MemoryError
-        self.slot = self.table.free_question
-        self.table.free_question = self.table.question_links[self.slot].next_hash
+        self.slot = take_question(self.table)
         self.table.questions[self.slot].state = FD_PENDING_ASKED
         link_question(self.table, self.slot)
 
@@ -54,7 +56,7 @@ cdef class Links:
         cdef fd_client_t *client
         places = []
         for _ in range(count):
-            place = self.table.free_client
+            place = next_client(self.table)
             client = &self.table.clients[place]
             while True:
                 source += 1
@@ -62,7 +64,7 @@ cdef class Links:
                 client.peer.sin6_port = <uint16_t>(source >> 16)
                 if not one_chain or client_head(client) == 0:
                     break
-            self.table.free_client = self.table.client_links[place].next
+            take_client(self.table, place)
             client.pending = self.slot
             client.state = FD_CLIENT_UDP
             link_client(self.table, place, self.slot)

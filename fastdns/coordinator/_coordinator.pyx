@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
 from fastdns._compress cimport compress_room_t
 from fastdns._log cimport log_open
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._proto cimport MESSAGE_MAX
 from fastdns._response cimport response_t
 from fastdns._ring cimport ring_open
@@ -54,6 +54,13 @@ from fastdns.coordinator._upstream cimport upstream_inherit
 
 cdef void *_take(size_t octets) except NULL:
     cdef void *memory = fd_take(octets, 0)
+    if memory == NULL:
+        raise MemoryError("no memory")
+    return memory
+
+
+cdef void *_reserve(size_t octets) except NULL:
+    cdef void *memory = fd_reserve(octets)
     if memory == NULL:
         raise MemoryError("no memory")
     return memory
@@ -139,12 +146,12 @@ cdef class Coordinator:
             c.upstreams[i].config = &c.config.upstreams[i]
             c.upstreams[i].first_channel = <uint16_t>(i * UPSTREAM_CHANNELS)
             upstream_inherit(&c.upstreams[i], fd_load16(&c.post.upstream_wait_ms[i]))
-        c.response = <response_t *>_take(sizeof(response_t))
-        c.room = <compress_room_t *>_take(sizeof(compress_room_t))
+        c.response = <response_t *>_reserve(sizeof(response_t))
+        c.room = <compress_room_t *>_reserve(sizeof(compress_room_t))
         if table_changes(c):
-            c.made = <uint8_t *>_take(MESSAGE_MAX + 1)
-            c.restored = <uint8_t *>_take(MESSAGE_MAX + 1)
-        c.entry = <fd_entry_t *>_take(FD_ENTRY_MAX)
+            c.made = <uint8_t *>_reserve(MESSAGE_MAX + 1)
+            c.restored = <uint8_t *>_reserve(MESSAGE_MAX + 1)
+        c.entry = <fd_entry_t *>_reserve(FD_ENTRY_MAX)
         series_open(c)
         if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c) and probes_open(c)):
             raise MemoryError("no memory")

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._name cimport name_length
 from fastdns._ring cimport (
     ring_commit,
@@ -61,8 +61,8 @@ cdef slow_t *slow_open(int wake_loop) noexcept nogil:
     cdef slow_t *slow = <slow_t *>fd_take(sizeof(slow_t), 0)
     if slow == NULL:
         return NULL
-    slow.jobs_data = <uint8_t *>fd_take(SLOW_RING, 0)
-    slow.results_data = <uint8_t *>fd_take(SLOW_RING, 0)
+    slow.jobs_data = <uint8_t *>fd_reserve(SLOW_RING)
+    slow.results_data = <uint8_t *>fd_reserve(SLOW_RING)
     slow.wake_thread = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     slow.wake_loop = wake_loop
     if slow.jobs_data == NULL or slow.results_data == NULL or slow.wake_thread < 0:

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memmove
 
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve
 from fastdns._name cimport get_u16, put_u16
 from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
@@ -81,8 +81,8 @@ cdef bint tcp_open(coordinator_t *c) noexcept nogil:
     cdef tcp_t *tcp
     for i in range(c.upstream_count):
         tcp = &c.upstreams[i].tcp
-        tcp.rx = <uint8_t *>fd_take(TCP_RX_ROOM, 0)
-        tcp.tx = <uint8_t *>fd_take(TCP_TX_ROOM, 0)
+        tcp.rx = <uint8_t *>fd_reserve(TCP_RX_ROOM)
+        tcp.tx = <uint8_t *>fd_reserve(TCP_TX_ROOM)
         if tcp.rx == NULL or tcp.tx == NULL:
             return False
     return True

@@ -2,7 +2,7 @@
 # _links.pxd: what ties the facts of the pending table together: private memory, rebuilt at start. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._shm cimport fd_client_t, fd_pending_t
+from fastdns._shm cimport fd_client_t, fd_pending_t, fd_region_t
 from fastdns.worker._state cimport pending_table_t, worker_t
 
 cdef enum:
@@ -34,7 +34,9 @@ cdef struct pending_table_t:
     client_link_t *client_links
     uint16_t *question_heads     # HEADS of each
     uint16_t *client_heads
+    fd_region_t *region
     uint32_t question_count, client_count
+    uint32_t fresh_question, fresh_client   # from here on never used
     uint32_t used, clients_used
     uint16_t free_question, free_client
     uint16_t oldest, youngest
@@ -56,6 +58,12 @@ cdef uint32_t client_head(const fd_client_t *client) noexcept nogil
 # Take the private memory and link what a predecessor left: its clients keep their places (those
 # on its TCP connections went with it), their questions are queued as unsent. NULL: no memory.
 cdef pending_table_t *links_open(worker_t *worker) noexcept nogil
+
+# A free place for a client, or NONE; it is taken by take_client. A free slot, taken, or NONE.
+# Used ones are given first, so that pages that were never needed stay untouched, also by a successor.
+cdef uint16_t next_client(const pending_table_t *table) noexcept nogil
+cdef void take_client(pending_table_t *table, uint16_t place) noexcept nogil
+cdef uint16_t take_question(pending_table_t *table) noexcept nogil
 
 cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil
 cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noexcept nogil

@@ -8,7 +8,7 @@ the middle of relinking breaks nothing.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, qsort
 
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport (
     FD_CLIENT_FREE,
     FD_CLIENT_UDP,
@@ -111,6 +111,33 @@ cdef void unlink_client(pending_table_t *table, uint16_t place) noexcept nogil:
     table.clients_used -= 1
 
 
+cdef uint16_t next_client(const pending_table_t *table) noexcept nogil:
+    if table.free_client != NONE:
+        return table.free_client
+    return <uint16_t>table.fresh_client if table.fresh_client < table.client_count else <uint16_t>NONE
+
+
+cdef void take_client(pending_table_t *table, uint16_t place) noexcept nogil:
+    if table.free_client != NONE:
+        table.free_client = table.client_links[place].next
+        return
+    table.fresh_client += 1
+    fd_release32(&table.region.clients_high, table.fresh_client)
+
+
+cdef uint16_t take_question(pending_table_t *table) noexcept nogil:
+    cdef uint16_t slot = table.free_question
+    if slot != NONE:
+        table.free_question = table.question_links[slot].next_hash
+        return slot
+    if table.fresh_question >= table.question_count:
+        return NONE
+    slot = <uint16_t>table.fresh_question
+    table.fresh_question += 1
+    fd_release32(&table.region.pending_high, table.fresh_question)
+    return slot
+
+
 cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil:
     unlink_client(table, place)
     fd_release32(&table.clients[place].state, FD_CLIENT_FREE)
@@ -173,10 +200,10 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
     table.clients = <fd_client_t *>fd_at(worker.region, worker.region.clients.off)
     table.question_count = questions
     table.client_count = clients
-    table.question_links = <question_link_t *>fd_take(questions * sizeof(question_link_t), 0)
-    table.client_links = <client_link_t *>fd_take(clients * sizeof(client_link_t), 0)
+    table.question_links = <question_link_t *>fd_reserve(questions * sizeof(question_link_t))
+    table.client_links = <client_link_t *>fd_reserve(clients * sizeof(client_link_t))
     table.question_heads = <uint16_t *>fd_take(2 * HEADS * sizeof(uint16_t), 0xff)
-    arrivals = <uint64_t *>fd_take(clients * sizeof(uint64_t), 0)
+    arrivals = <uint64_t *>fd_reserve(clients * sizeof(uint64_t))
     if (table.question_links == NULL or table.client_links == NULL or table.question_heads == NULL
             or arrivals == NULL):
         free(table.question_links)
@@ -187,6 +214,9 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
         return NULL
     table.client_heads = table.question_heads + HEADS
     table.free_question = table.free_client = NONE
+    table.region = worker.region
+    table.fresh_question = min(fd_load32(&worker.region.pending_high), questions)
+    table.fresh_client = min(fd_load32(&worker.region.clients_high), clients)
     table.oldest = table.youngest = table.first_unsent = table.last_unsent = NONE
     take_over_clients(worker, table, arrivals)
     take_over_questions(table)
@@ -198,10 +228,12 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
 
 # Relink the clients that a predecessor left, oldest first, and their questions with them.
 cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *arrivals) noexcept nogil:
-    cdef uint32_t i, waiting = 0
+    cdef uint32_t i = table.fresh_client
+    cdef uint32_t waiting = 0
     cdef uint16_t place, slot
     cdef fd_client_t *client
-    for i in range(table.client_count):
+    while i:                               # backwards: the first place is given first
+        i -= 1
         client = &table.clients[i]
         if sane_client(worker, table, client):
             # 48 bits of ms are 8,900 years.
@@ -225,8 +257,9 @@ cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *
 
 # Free the slots that nobody waits for.
 cdef void take_over_questions(pending_table_t *table) noexcept nogil:
-    cdef uint32_t i
-    for i in range(table.question_count):
+    cdef uint32_t i = table.fresh_question
+    while i:
+        i -= 1
         if table.question_links[i].unsent:
             continue
         if table.questions[i].state != FD_PENDING_FREE:

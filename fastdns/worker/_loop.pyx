@@ -14,7 +14,7 @@ from libc.string cimport memset, strerror
 
 from fastdns._cache cimport OPEN_OK, cache_open, open_rc
 from fastdns._log cimport log_open
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve
 from fastdns._ring cimport ring_empty, ring_next, ring_open, ring_release
 from fastdns._segments cimport boottime_us, config_check, map_segment, region_check
 from fastdns._shm cimport (
@@ -134,8 +134,8 @@ cdef class Worker:
                   <uint8_t *>fd_at(w.region, w.region.questions.off), w.region.questions.count)
         ring_open(&w.answers, &w.region.answer_ring,
                   <uint8_t *>fd_at(w.region, w.region.answers.off), w.region.answers.count)
-        w.scratch = <uint8_t *>fd_take(FD_ENTRY_MAX, 0)
-        w.reply = <uint8_t *>fd_take(TCP_REPLY_ROOM, 0)
+        w.scratch = <uint8_t *>fd_reserve(FD_ENTRY_MAX)
+        w.reply = <uint8_t *>fd_reserve(TCP_REPLY_ROOM)
         w.epoll = epoll_create1(EPOLL_CLOEXEC)
         if w.scratch == NULL or w.reply == NULL:
             raise MemoryError("a worker's buffers")

@@ -73,10 +73,13 @@ from fastdns.worker._links cimport (
     free_question,
     link_client,
     link_question,
+    next_client,
     pending_table_t,
     queue_unsent,
     question_head,
     question_link_t,
+    take_client,
+    take_question,
 )
 from fastdns.worker._querylog cimport asker_t, log_query, replied_t
 from fastdns.worker._send cimport late_flush, late_push, late_room, received_local
@@ -111,11 +114,10 @@ cdef uint16_t find_question(const pending_table_t *table, const fd_query_t *quer
 
 cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, const fd_zone_t *zone,
                            uint64_t now_ms) noexcept nogil:
-    cdef uint16_t slot = table.free_question
+    cdef uint16_t slot = take_question(table)
     cdef fd_pending_t *question
     if slot == NONE:
         return NONE
-    table.free_question = table.question_links[slot].next_hash
     question = &table.questions[slot]
     question.key_hash = query.key_hash
     question.asked_ms = now_ms
@@ -234,7 +236,7 @@ cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint1
 cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin, const fd_zone_t *zone, uint16_t zone_number) noexcept nogil:
     cdef pending_table_t *table = worker.pending
-    cdef uint16_t place = table.free_client
+    cdef uint16_t place = next_client(table)
     cdef uint16_t slot = NONE
     cdef bint asked = True
     cdef fd_client_t *client
@@ -256,7 +258,7 @@ cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8
             bump(worker.counters, FD_C_pending_full, 1)
             return JOIN_PENDING_FULL
         asked = False
-    table.free_client = table.client_links[place].next
+    take_client(table, place)
     client.pending = slot
     client.use = table.questions[slot].use
     fd_release32(&client.state, origin.state)

@@ -18,7 +18,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from fastdns._memory cimport fd_take
+from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport fd_at, fd_local_t, fd_store32, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_replies_tcp,
@@ -106,7 +106,7 @@ cdef tcp_t *tcp_open(worker_t *worker, tcp_serve_t serve) noexcept nogil:
         return NULL
     tcp.serve = serve
     tcp.buffer = part
-    tcp.gather = <uint8_t *>fd_take(GATHER_FLUSH + TCP_REPLY_ROOM, 0)
+    tcp.gather = <uint8_t *>fd_reserve(GATHER_FLUSH + TCP_REPLY_ROOM)
     # Clients of a predecessor that wait in the pending table name its connections: its use counts
     # must not come again. A million uses of one place in one life are out of reach.
     if (tcp.gather == NULL or not table_open(tcp, capacity, worker.region.starts << 20)
