@@ -10,7 +10,7 @@ import os
 from typing import NoReturn
 
 from fastdns import child, log
-from fastdns._stats import read_notes
+from fastdns._stats import Ledger, read_notes
 from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.load import corefile_source, first_load, recall
 from fastdns.control.model import Options
@@ -42,13 +42,35 @@ def serve(link: KeeperLink, options: Options) -> int:
     All is set up before the loop begins: the first answer doesn't wait for it.
     """
     state, descriptors = link.state()
-    source = corefile_source(options)
+    errors = ErrorCount("setup_errors_configmap")
+    source = corefile_source(options, errors)
     if state.started:
         loaded = recall(read_notes(Segments.of(descriptors).config))
     else:
         loaded = first_load(options, source)
         set_up(link, options, loaded)
         state, descriptors = link.state()
+    errors.attach(Ledger(Segments.of(descriptors).ledger))
     from fastdns.control.life import live
 
     return live(link, options, source, state, Segments.of(descriptors), loaded)
+
+
+class ErrorCount:
+    """Errors of a kind; they are in the ledger as soon as there is one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._early = 0
+        self._ledger: Ledger | None = None
+
+    def __call__(self) -> None:
+        if self._ledger is None:
+            self._early += 1
+        else:
+            self._ledger.add(self._name)
+
+    def attach(self, ledger: Ledger) -> None:
+        """From now on they are counted there, those that have been, too."""
+        self._ledger = ledger
+        ledger.add(self._name, self._early)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fastdns import log
+from fastdns import _segments, _stats, log
 from fastdns.control.config import nodecache
 from fastdns.control.config.kubedns import KubeDNS
 from fastdns.control.config.nodecache import CorefileSource, replace_text
 from fastdns.control.config.template import Place, TemplateError, fill, find_service, service_variable
 from fastdns.control.model import NodeOptions, Options
+from fastdns.control.process import ErrorCount
 from fastdns.errors import UsageError
 
 PLACE = Place(("169.254.20.10", "10.43.0.10"), 53, "kube-dns-upstream", "10.43.7.7")
@@ -476,3 +477,18 @@ def test_only_files_are_written(tmp_path: Path) -> None:
         replace_text(tmp_path, "text")
     with pytest.raises(FileNotFoundError):
         replace_text(tmp_path / "absent" / "file", "text")
+
+
+def test_errors_before_there_is_a_ledger_are_counted_in_it() -> None:
+    descriptor = _segments.create_ledger()
+    try:
+        ledger = _stats.Ledger(descriptor)
+        errors = ErrorCount("setup_errors_configmap")
+        errors()
+        errors()
+        errors.attach(ledger)
+        assert ledger.read()["setup_errors_configmap"] == 2
+        errors()
+        assert ledger.read()["setup_errors_configmap"] == 3
+    finally:
+        os.close(descriptor)
