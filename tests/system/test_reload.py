@@ -18,7 +18,7 @@ from tests.counts import count
 from tests.mock_upstream import MockUpstream, Question, Reply, answer, mock_upstream
 from tests.peers.run import free_port
 from tests.system.clients import TCP, UDP, Client
-from tests.system.server import LOOPBACK, Server, serve
+from tests.system.server import LOOPBACK, STOP_S, Server, serve
 
 OLD, NEW = "192.0.2.1", "192.0.2.2"
 RATE = 1_000  # queries a second: not about speed, and the upstream is Python
@@ -285,3 +285,34 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
         before = server.stats().counter("hits")
         assert address_of(client, "a.stays.") == OLD
         assert server.stats().counter("hits") == before + 1
+
+
+def test_a_stop_is_lame_for_a_while_and_answers(conf: Conf) -> None:
+    """SIGTERM with `lameduck`: all is served for that long, then it is over, with exit code 0."""
+    port = free_port()
+    conf.write(
+        conf.upstream,
+        f"lame.:{conf.port} {{\n    bind {LOOPBACK}\n    health {LOOPBACK}:{port} {{\n"
+        f"        lameduck 1s\n    }}\n    whoami\n}}\n",
+    )
+    with serving(conf) as server, Client(server.endpoint) as client:
+        began = time.monotonic()
+        os.kill(server.keeper, signal.SIGTERM)
+        wait_for(lambda: "Going into lameduck mode for 1s" in server.said(), server, "lameduck")
+        assert address_of(client, "late.stays.") == OLD
+        assert server.process.wait(STOP_S + 1.0) == 0
+        assert time.monotonic() - began > 1.0
+
+
+def test_a_second_signal_waits_for_nothing(conf: Conf) -> None:
+    port = free_port()
+    conf.write(
+        conf.upstream,
+        f"lame.:{conf.port} {{\n    bind {LOOPBACK}\n    health {LOOPBACK}:{port} {{\n"
+        f"        lameduck 60s\n    }}\n    whoami\n}}\n",
+    )
+    with serving(conf) as server:
+        os.kill(server.keeper, signal.SIGTERM)
+        wait_for(lambda: "Going into lameduck mode" in server.said(), server, "lameduck")
+        os.kill(server.keeper, signal.SIGTERM)
+        assert server.process.wait(STOP_S) == 0
