@@ -85,6 +85,7 @@ class Life:
         """Raises FastDNSError when one of the tasks does, or the keeper refuses what it should not."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._link.fileno(), self._on_events)
+        self._link.on_overtaken = lambda: loop.call_soon(self._on_events)
         self._spawn(self._beat())
         loaded = self._reloader.running
         await self._observer.start(loaded.corefile, loaded.config, self._segments, strict=False)

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 
 from fastdns import protocol
 from fastdns.errors import KeeperError
@@ -34,6 +35,8 @@ class KeeperLink:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._events: deque[Message] = deque()
+        #: Is told of an event that came before the answer to a request: nothing is readable for it any more.
+        self.on_overtaken: Callable[[], object] = lambda: None
 
     def fileno(self) -> int:
         """What becomes readable when there are events."""
@@ -127,6 +130,7 @@ class KeeperLink:
         answer = self._receive()
         while answer.kind in _EVENTS:
             self._events.append(answer)
+            self.on_overtaken()
             answer = self._receive()
         if answer.kind == Kind.ERROR:
             raise KeeperError(f"the keeper refused {message.kind.name}: {os.strerror(answer.words[0])}")

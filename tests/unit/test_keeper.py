@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fastdns import protocol
+from fastdns.control.link import KeeperLink
+from fastdns.errors import KeeperError
 from fastdns.protocol import Geometry, Kind, Message
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +118,22 @@ def test_what_is_no_message_closes_what_came_with_it(data: bytes) -> None:
         with pytest.raises(ValueError):
             protocol.receive(far)
         assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_an_event_that_overtakes_an_answer_is_not_forgotten() -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = KeeperLink(far.detach())
+    with near, link._channel:
+        told: list[int] = []
+        link.on_overtaken = lambda: told.append(1)
+        protocol.send(near, Message(Kind.RELOAD, (1, 7)))
+        protocol.send(near, Message(Kind.OK))
+        link.use_program(0, True)
+        assert told == [1]
+        assert [(one.kind, one.words[1]) for one in link.events()] == [(Kind.RELOAD, 7)]
+        assert link.events() == []
+        protocol.send(near, Message(Kind.ROLLED, (3,)))
+        assert [one.words[0] for one in link.events()] == [3]
+        protocol.send(near, Message(Kind.OK))
+        with pytest.raises(KeeperError, match="not asked for"):
+            link.events()
