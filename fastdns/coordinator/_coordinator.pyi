@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from fastdns.coordinator._queue import SlowQueue
 
+def needs_thread(config: int) -> bool: ...
+
 class Coordinator:
     def __init__(
         self,

@@ -22,6 +22,7 @@ from fastdns._shm cimport (
     fd_block,
     fd_block_t,
     fd_cache_header_t,
+    fd_config_t,
     fd_entry_t,
     fd_load16,
     fd_load32,
@@ -64,6 +65,23 @@ cdef void *_reserve(size_t octets) except NULL:
     if memory == NULL:
         raise MemoryError("no memory")
     return memory
+
+
+def needs_thread(int config) -> bool:
+    """Whether some block of a configuration has a step for the Python thread. Raises RuntimeError."""
+    cdef uint64_t size = 0
+    cdef void *base = map_segment(config, False, &size)
+    cdef const fd_config_t *found = config_check(base, size)
+    cdef const fd_step_t *steps
+    cdef uint32_t number, i
+    if found == NULL:
+        raise RuntimeError("config is not a configuration of this version")
+    for number in range(found.blocks.count):
+        steps = <const fd_step_t *>fd_at(found, fd_block(found, number).steps.off)
+        for i in range(fd_block(found, number).steps.count):
+            if steps[i].kind == FD_STEP_SLOW:
+                return True
+    return False
 
 
 cdef class Coordinator:

@@ -8,7 +8,7 @@ from typing import NoReturn
 from fastdns import log
 from fastdns._segments import identities
 from fastdns.child import begin
-from fastdns.coordinator._coordinator import Coordinator
+from fastdns.coordinator._coordinator import Coordinator, needs_thread
 from fastdns.handles import CoordinatorHandles
 
 
@@ -20,6 +20,9 @@ def main(handles: CoordinatorHandles) -> NoReturn:
     status = 1
     try:
         _, uid, gid = identities(handles.config)
+        # Python's own files may be readable to us only now, with the keeper's uid.
+        if needs_thread(handles.config):
+            preload()
         begin("fastdns: coordinator", handles.descriptors(), uid, gid)
         run(handles)
         status = 0
@@ -58,6 +61,15 @@ def run(handles: CoordinatorHandles) -> None:
 
         start(coordinator.open_queue(), programs)
     coordinator.run()
+
+
+def preload() -> None:
+    """Import what the Python thread works with; dnspython would load its record types one by one, later."""
+    import dns.rdata
+
+    import fastdns.coordinator.slow.thread  # noqa: F401
+
+    dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
 
 
 def readable(qname: bytes) -> str:

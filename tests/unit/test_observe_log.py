@@ -277,6 +277,14 @@ def test_a_loop_is_told(segments: Segments, opened: list[Lines]) -> None:
     assert line.endswith('Query: "HINFO ab.cd."')
 
 
+def test_what_came_before_the_first_configuration(segments: Segments, opened: list[Lines]) -> None:
+    Ring(segments.logs[0]).error(b"\x02ab\x02cd\0", 7, zone=ROOT, qtype=13, upstream=1)
+    lines = Lines(segments, rke2())
+    opened.append(lines)
+    (line,) = lines.read()
+    assert line.startswith('[ERROR] plugin/loop: Loop (10.0.0.2:53 -> us) detected for zone "."')
+
+
 def consolidating(*options: Consolidate) -> Corefile:
     corefile = rke2()
     first, second = corefile.blocks

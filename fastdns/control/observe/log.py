@@ -243,7 +243,8 @@ class LogPump:
 
     def apply(self, config: "Config", corefile: "Corefile | None", names: Names) -> None:
         """From now on this configuration's lines. What is being consolidated is written at once."""
-        self.flush()
+        if self._zones:  # what came before the first configuration is shown under that
+            self.flush()
         self._names = names
         self._zones = {i: zone.name for i, zone in enumerate(config.zones) if zone is not None}
         blocks = block_of_zone(config, corefile)
