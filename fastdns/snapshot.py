@@ -67,6 +67,10 @@ def take(pid: int) -> dict[str, Any]:
             "uptime_s": _seconds(now - board["started_ms"]),
             "ticks": board["ticks"],
             "late_ticks": board["late_ticks"],
+            "addresses": board["addresses"],
+            "addresses_away": bool(board["addresses_away"]),
+            "address_trips": board["address_trips"],
+            "address_returns": board["address_returns"],
         },
         "config": {
             "number": config["number"],

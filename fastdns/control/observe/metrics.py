@@ -306,6 +306,24 @@ OWN: tuple[Metric, ...] = (
         "Children that were killed because they stood still.", r.stuck,
     ),
     Metric(
+        "fastdns_node_addresses", "gauge", _NONE,
+        "Addresses of the node that the keeper renews.", _one(lambda f: f.board["addresses"]),
+    ),
+    Metric(
+        "fastdns_node_addresses_away", "gauge", _NONE,
+        "1 while the node's addresses are given up, and the cluster's DNS answers in our place.",
+        _one(lambda f: f.board["addresses_away"]),
+    ),
+    Metric(
+        "fastdns_node_address_trips_total", "counter", _NONE,
+        "Times that the node's addresses ran out, since no worker moved or the keeper was held.",
+        _one(lambda f: f.board["address_trips"]),
+    ),
+    Metric(
+        "fastdns_node_address_returns_total", "counter", _NONE,
+        "Times that they came back.", _one(lambda f: f.board["address_returns"]),
+    ),
+    Metric(
         "fastdns_keeper_late_ticks_total", "counter", _NONE,
         "The keeper's ticks of 100 ms that came late: the machine had no CPU to spare.",
         _one(lambda f: f.board["late_ticks"]),
