@@ -16,7 +16,9 @@ from fastdns._shm cimport (
     FD_ERROR_BUSY,
     FD_ERROR_PLUGIN,
     FD_NO_ZONE,
+    FD_PLUGIN_DNS64,
     FD_PLUGIN_FORWARD,
+    FD_PLUGIN_TEMPLATE,
     FD_Q_ALONE,
     FD_Q_RD,
     FD_ZONE_CLIENT,
@@ -173,6 +175,10 @@ cdef void done(coordinator_t *c, uint32_t index, const slow_result_t *result) no
     memcpy(c.made, slow_result_message(result), result.message_len)
     c.made_len = result.message_len
     flight.plugin = result.plugin
+    if result.plugin == FD_PLUGIN_TEMPLATE:
+        bump(&c.post.block_series[flight.block.number].template_matches, 0, 1)
+    elif result.plugin == FD_PLUGIN_DNS64:
+        bump(&c.post.block_series[flight.block.number].dns64_translated, 0, 1)
     if result.flags & SLOW_PASSING:
         flight.question.flags |= FD_Q_ALONE
     exchange_made(c, index)

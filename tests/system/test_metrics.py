@@ -60,6 +60,14 @@ cluster.local:{other} {{
     forward . {cluster}
     prometheus 127.0.0.1:{metrics}
 }}
+made.example:{other} {{
+    bind 127.0.0.1
+    cache 30
+    template IN A {{
+        answer "{{{{ .Name }}}} 60 IN A 192.0.2.1"
+    }}
+    prometheus 127.0.0.1:{metrics}
+}}
 """
 
 
@@ -245,6 +253,23 @@ def test_log_lines(coredns: Peer, tmp_path: Path) -> None:
             lambda: "[ERROR] plugin/errors: 2 nobody-answers.example. A: " in one.server.said(), "an error"
         )
         assert "nobody-answers.example. udp" not in one.server.said(), "that block has no `log`"
+
+
+def test_templates_are_counted(coredns: Peer, tmp_path: Path) -> None:
+    """Once for each answer made: what is in the cache is not made again."""
+    with observed(coredns, tmp_path) as one:
+        for _ in range(2):
+            assert one.ask("a.made.example", port="other") == "NOERROR"
+        assert one.ask("b.made.example", port="other") == "NOERROR"
+        (labels, count), *others = [
+            (dict(labels), count)
+            for (name, labels), count in one.samples().items()
+            if name == "coredns_template_matches_total"
+        ]
+        assert others == []
+        assert count == 2
+        server = f"dns://127.0.0.1:{one.ports['other']}"
+        assert labels == {"server": server, "zone": "made.example.", "view": "", "class": "IN", "type": "A"}
 
 
 def test_paths(coredns: Peer, tmp_path: Path) -> None:

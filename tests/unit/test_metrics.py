@@ -24,6 +24,7 @@ from fastdns.control.observe.exposition import render
 from fastdns.control.observe.metrics import COREDNS, METRICS, Collector
 from fastdns.control.observe.names import Facts, Names, hosts_facts, name_all, server_label
 from fastdns.control.observe.processes import receive_queues, usage
+from fastdns.control.process import ErrorCount
 from fastdns.control.segments import Segments
 from fastdns.errors import SegmentError
 from tests import dashboards
@@ -236,6 +237,17 @@ def test_the_ledger_outlives_its_writer(segments: Segments) -> None:
     assert value(samples, "coredns_nodecache_setup_errors_total", errortype="iptables") == 6
     assert value(samples, "coredns_health_request_duration_seconds_bucket", le="0.0025") == 2
     assert value(samples, "coredns_health_request_duration_seconds_sum") == 0.002
+
+
+def test_errors_of_a_configmap_count_from_the_first(segments: Segments) -> None:
+    """The first load is done before there is a ledger."""
+    errors = ErrorCount("setup_errors_configmap")
+    errors()
+    errors()
+    errors.attach(_stats.Ledger(segments.ledger))
+    errors()
+    found = scrape(segments)
+    assert value(found, "coredns_nodecache_setup_errors_total", errortype="configmap") == 3
 
 
 def test_a_ledger_is_checked(segments: Segments) -> None:
