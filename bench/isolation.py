@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m bench.isolation``: what a block with regular expressions costs the misses of other blocks.
 
-Names never asked before flood one block as fast as it goes, while misses of another block are asked at a fixed rate.
-Their waits are compared with those during the same flood of a block without regular expressions: the difference is the
-Python thread's alone. Rounds are interleaved; the result is the median of the rounds' ratios.
+Names never asked before flood one block as fast as it goes, while misses of another block are asked
+at a fixed rate. Their waits are compared with those during the same flood of a block without regular
+expressions: the difference is the Python thread's alone. Rounds are interleaved; the result is the
+median of the rounds' ratios.
 """
 
 import argparse
@@ -43,7 +44,7 @@ fastdns {{
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Waits of the quiet block's misses: nothing else asked, a plain flood, a flood of regular expressions."""
+    """Waits of the quiet block's misses: nothing else asked, a plain flood, one of regular expressions."""
 
     idle: LoadResult
     plain: LoadResult
@@ -79,7 +80,7 @@ def server(upstream: servers.Upstream, cpus: Iterable[int]) -> Iterator[peers.Pe
 def misses(
     peer: peers.Peer, seconds: float, cpus: Iterable[int], flooded: str | None
 ) -> tuple[LoadResult, float]:
-    """Waits of quiet.test's misses while ``flooded`` is asked as fast as it goes, and that flood's answers a second."""
+    """Waits of quiet.test's misses while ``flooded`` is asked without a pause, and that flood's answers/s."""
     spec = LoadSpec(
         peer.server, unique_suffix="quiet.test", seconds=seconds, rate=500, window=500, wait="poll"
     )
