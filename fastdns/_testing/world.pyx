@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's surroundings, for tests that run it whole: a configuration, a worker's side, its post."""
 
-import os
 import socket
 from dataclasses import dataclass
 
@@ -21,8 +20,6 @@ from fastdns._ring cimport (
 )
 from fastdns._segments cimport map_segment, post_check, region_check
 from fastdns._shm cimport (
-    FD_LAYOUT_VERSION,
-    FD_MAGIC_CONFIG,
     FD_QUARANTINE,
     FD_Q_CLIENT,
     FD_Q_RD,
@@ -31,7 +28,6 @@ from fastdns._shm cimport (
     fd_answer_t,
     fd_at,
     fd_cache_header_t,
-    fd_config_t,
     fd_load32,
     fd_load64,
     fd_post_t,
@@ -43,7 +39,6 @@ from fastdns._shm cimport (
     fd_store32,
     fd_store64,
     sockaddr_in,
-    sockaddr_in6,
 )
 from fastdns._stats cimport FD_COUNTERS
 from fastdns._sys cimport AF_INET, AF_INET6, ring_eventfd

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastdns._proto cimport EDE_OTHER, FLAG_RCODE, SERVFAIL
+from fastdns._proto cimport EDE_OTHER, FLAG_RCODE
 from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,

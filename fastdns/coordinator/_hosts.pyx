@@ -26,7 +26,6 @@ from fastdns._shm cimport (
     fd_hosts_t,
     fd_question_client_t,
     sockaddr_in,
-    sockaddr_in6,
 )
 from fastdns._sys cimport AF_INET
 from fastdns._zones cimport zone_hash

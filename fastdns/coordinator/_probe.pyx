@@ -106,12 +106,12 @@ cdef uint32_t write_name(coordinator_t *c, const probe_t *probe, uint8_t *out) n
     # Two random labels below the zone; where it has no room for both, below the root.
     cdef const fd_zone_t *zone = fd_zone(c.config, probe.zone)
     cdef uint32_t pos = 0
-    cdef uint32_t i, k
+    cdef uint32_t _i, _k
     cdef uint16_t number
-    for i in range(2):
+    for _i in range(2):
         out[pos] = RANDOM_LABEL
         pos += 1
-        for k in range(<uint32_t>RANDOM_LABEL):
+        for _k in range(<uint32_t>RANDOM_LABEL):
             number = random16(&c.random) & 15
             out[pos] = <uint8_t>(0x30 + number if number < 10 else 0x61 + number - 10)
             pos += 1

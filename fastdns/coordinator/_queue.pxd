@@ -101,5 +101,6 @@ cdef class SlowQueue:
     cdef slow_t *slow
     cdef ring_t jobs
     cdef ring_t results
+
     @staticmethod
     cdef SlowQueue of(slow_t *slow)

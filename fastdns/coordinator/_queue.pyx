@@ -5,7 +5,6 @@ The loop's side is nogil and never waits: what finds the queue full is refused. 
 is a class; it sleeps in poll without the GIL.
 """
 
-import os
 import socket
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -19,7 +18,6 @@ from fastdns._ring cimport (
     ring_empty,
     ring_next,
     ring_open,
-    ring_record_len,
     ring_release,
     ring_reserve,
 )

@@ -27,7 +27,6 @@ from fastdns._proto cimport (
 from fastdns._response cimport rdata_prefix, rdata_shape, rdata_shape_t, response_t
 from fastdns._shm cimport (
     FD_MATCH_EXACT,
-    FD_MATCH_PREFIX,
     FD_MATCH_SUBSTRING,
     FD_MATCH_SUFFIX,
     FD_STEP_CLASS,

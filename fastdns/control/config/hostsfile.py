@@ -32,8 +32,8 @@ def host_table(
 ) -> dict[str, HostRecord]:
     """What is known of each name, in the lines' order; with PTR records of the addresses where ``reverse``.
 
-    ``*.NAME`` stands for all names below NAME. Only names at or below ``zones`` are taken. Lines without an address and names that are none are passed
-    over; what does not fit a message is cut off.
+    ``*.NAME`` stands for all names below NAME. Only names at or below ``zones`` are taken. Lines without
+    an address and names that are none are passed over; what does not fit a message is cut off.
     """
     inet4: dict[str, list[bytes]] = {}
     inet6: dict[str, list[bytes]] = {}
