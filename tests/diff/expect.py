@@ -14,6 +14,10 @@ size<=512                  octets of the message
 took<1, took>0.2           s
 firsts=4                   how many different addresses stood first
 question, -question        is there one
+asks=MX                    the type in it
+for=www.example.test/A     what upstream was asked for, all of it
+owner=www.example.test.    some record has this owner
+auth=ns.test. extra=::1    a word in the authority section's, the additional section's rdata
 anything else              an answer's rdata is, or has the words
 """
 
@@ -81,6 +85,7 @@ _COUNTED: dict[str, Callable[[str, Seen], bool]] = {
     "over": lambda value, seen: {one.tcp for one in seen.asked} == {value == "tcp"},
     "firsts": lambda value, seen: len(seen.firsts) == int(value),
     "for": lambda value, seen: {f"{one.name}/{one.rdtype}" for one in seen.asked} == set(value.split(",")),
+    "asks": lambda value, seen: seen.question.endswith(f" {value}"),
     "owner": lambda value, seen: any(record.owner == value for record in seen.records()),
     "extra": lambda value, seen: any(value in record.rdata for record in seen.sections.get("additional", [])),
     "auth": lambda value, seen: any(value in record.rdata for record in seen.sections.get("authority", [])),

@@ -4,7 +4,7 @@
 from tests.diff.upstream import SILENT, Row, Says, says, soa
 
 ZONE = "example.test."
-_RRSIG = "A 13 3 300 {until} 20200101000000 12345 example.test. MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODk="
+_RRSIG = "A 13 3 300 {until} 20200101000000 12345 example.test. MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4"
 VALID_RRSIG = _RRSIG.format(until="20380101000000")
 EXPIRED_RRSIG = _RRSIG.format(until="20210101000000")
 

@@ -38,6 +38,7 @@ from tests.system.server import ROOT, is_answering
 
 LISTEN, LISTEN6 = "127.0.0.1", "::1"
 WITHIN_S = 8.0  # node-cache's own failures take 6 s
+LOG_QUIET_S = 0.6
 SETTLE_S = 0.05  # after a reply: what it makes a server ask in the background has come upstream
 
 
@@ -108,8 +109,19 @@ def run_case(case: Case, program: Program) -> Outcome:
             if case.metrics:
                 outcome.metrics = _scrape(variables["METRICS"])
             if case.log:
-                outcome.log = (scratch[-1] / "log").read_text(encoding="utf-8", errors="replace")
+                outcome.log = _quiet(scratch[-1] / "log")
         return outcome
+
+
+def _quiet(log: Path) -> str:
+    """A log once nothing has been added to it for a while: lines are written behind the replies."""
+    text, since = "", time.monotonic()
+    while time.monotonic() - since < LOG_QUIET_S:
+        time.sleep(0.05)
+        found = log.read_text(encoding="utf-8", errors="replace")
+        if found != text:
+            text, since = found, time.monotonic()
+    return text
 
 
 def _with_variables(text: str, variables: Mapping[str, str]) -> str:

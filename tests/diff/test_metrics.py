@@ -5,9 +5,9 @@ import pytest
 
 from tests.diff.cases import CASES
 from tests.diff.conftest import Results
-from tests.diff.metrics import log_lines, series
+from tests.diff.metrics import common, counts, log_lines, series, types
 from tests.diff.pairs import Case
-from tests.diff.run import NODE_CACHE
+from tests.diff.run import FASTDNS, NODE_CACHE
 
 
 def cases_with(what: str) -> list[object]:
@@ -48,6 +48,31 @@ def test_node_cache_logs(case: Case, results: Results) -> None:
     """Lines in the form that people grep for."""
     lines = log_lines(results(case, NODE_CACHE).log)
     assert (
-        '[INFO] 127.0.0.1:PORT - ID "A IN www.example.test. udp 34 false 512" NOERROR qr,rd,ra 66 DURATION'
+        '[INFO] 127.0.0.1:PORT - ID "A IN www.example.test. udp 34 false 512" NOERROR qr,rd 66 DURATION'
         in lines
     )
+
+
+@pytest.mark.xfail(reason="open: cache_entries, matches of templates, dns64's own figures", strict=False)
+@pytest.mark.parametrize("case", cases_with("metrics"))
+def test_fastdns_has_the_same_series(case: Case, results: Results) -> None:
+    """The same names with the same labels and types; with the same values where they count queries."""
+    theirs, ours = results(case, NODE_CACHE), results(case, FASTDNS)
+    reference, found = series(theirs.metrics, theirs.names), series(ours.metrics, ours.names)
+    missing, added = common(reference) - common(found), common(found) - common(reference)
+    assert not missing, f"missing: {sorted(map(str, missing))}\nadded: {sorted(map(str, added))}"
+    assert not added, f"added: {sorted(map(str, added))}"
+    assert types(theirs.metrics) == types(ours.metrics)
+    if case.same_counts:
+        assert counts(reference) == counts(found)
+
+
+@pytest.mark.xfail(reason="open: names without a dot in a template's record", strict=False)
+@pytest.mark.parametrize("case", cases_with("log"))
+def test_fastdns_logs_the_same(case: Case, results: Results) -> None:
+    assert log_lines(results(case, FASTDNS).log) == log_lines(results(case, NODE_CACHE).log)
+
+
+@pytest.mark.parametrize("case", cases_with("http"))
+def test_fastdns_answers_the_same_by_http(case: Case, results: Results) -> None:
+    assert results(case, FASTDNS).http == results(case, NODE_CACHE).http

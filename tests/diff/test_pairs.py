@@ -4,13 +4,16 @@
 import pytest
 from _pytest.mark import ParameterSet
 
-from tests.diff.cases import CASES
+from tests.diff.cases import CASES, small, whole
 from tests.diff.conftest import Results
 from tests.diff.expect import unmet
+from tests.diff.listed import allowed_everywhere
 from tests.diff.pairs import Ask, Case
-from tests.diff.run import NODE_CACHE
+from tests.diff.reply import compare
+from tests.diff.run import FASTDNS, NODE_CACHE
 
 MIN_PAIRS = 300
+BOTH = (whole.RKE2, small.SIZES)  # of the default suite: started with both
 
 
 def _pairs(for_fastdns: bool) -> list[ParameterSet]:
@@ -18,11 +21,10 @@ def _pairs(for_fastdns: bool) -> list[ParameterSet]:
     found = []
     for case in CASES:
         for number, ask in enumerate(case.asks):
-            marks = [] if case.default else [pytest.mark.diff]
-            if for_fastdns and ask.upstream_issue:
-                marks += [
-                    pytest.mark.xfail(reason=f"needs the upstream engine: {ask.upstream_issue}", strict=False)
-                ]
+            marks = [] if case.default and (case in BOTH or not for_fastdns) else [pytest.mark.diff]
+            if for_fastdns and (ask.upstream_issue or ask.open):
+                reason = ask.open or f"upstream-issue: {ask.upstream_issue}"
+                marks += [pytest.mark.xfail(reason=reason, strict=False)]
             look = ask.look.replace("::", "..")
             found.append(pytest.param(case, number, ask, id=f"{case.name}-{number}-{look}", marks=marks))
     return found
@@ -41,3 +43,20 @@ def test_node_cache_says(case: Case, number: int, ask: Ask, results: Results) ->
     assert not unmet(ask.says, seen), (
         f"{ask.look}: {unmet(ask.says, seen)} of {ask.says!r} don't hold:\n{seen}"
     )
+
+
+@pytest.mark.parametrize(("case", "number", "ask"), _pairs(for_fastdns=True))
+def test_fastdns_says_the_same(case: Case, number: int, ask: Ask, results: Results) -> None:
+    """Field by field, but for what docs/differences.md lists; and that is there."""
+    theirs, ours = results(case, NODE_CACHE).seen[number], results(case, FASTDNS).seen[number]
+    differing = compare(theirs, ours, ask.any_order)
+    if ask.unsteady:
+        differing = {name: both for name, both in differing.items() if not name.startswith("asked")}
+    left, _ = allowed_everywhere(case, ask, theirs, ours, differing)
+    told = f"{ask.look}: {ask.name} {ask.rdtype}\nnode-cache: {theirs}\nfastdns: {ours}\n"
+    expected = ask.ours if ask.differs else ask.says
+    if not ask.differs:
+        assert not left, told + "\n".join(f"{name}: {both[0]} | {both[1]}" for name, both in left.items())
+    else:
+        assert left or unmet(ask.says, ours), f"no difference, but {ask.differs!r} is named:\n{told}"
+    assert not unmet(expected, ours), f"fastdns: {unmet(expected, ours)} of {expected!r} don't hold:\n{told}"

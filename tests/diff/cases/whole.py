@@ -58,6 +58,11 @@ RKE2 = Case(
         Ask("another type", "mail.example.test", "MX", says="answers=3 ttl=30"),
         Ask("SERVFAIL", "always-servfail.example.test", says="SERVFAIL"),
         Ask("a type without a name of its own", "odd.example.test", "TYPE65280", says="NOERROR"),
+        # Each block's probe for loops is a HINFO query, NXDOMAIN: these bring the same to all zones' metrics.
+        Ask("a name that isn't there", "none.example.test", "CAA", says="NXDOMAIN"),
+        Ask("a service that isn't there, type CAA", "none.default.svc.cluster.local", "CAA", says="NXDOMAIN"),
+        Ask("a reverse name that isn't there, type CAA", "9.2.0.192.in-addr.arpa", "CAA", says="NXDOMAIN"),
+        Ask("a reverse name of IPv6 that isn't there", "9.8.b.d.0.1.0.0.2.ip6.arpa", "CAA", says="NXDOMAIN"),
     ),
     http=(
         ("HEALTH", "GET", "/health"),
@@ -117,7 +122,9 @@ in-addr.arpa {
         Ask("a service", "nginx.default.svc.cluster.local", says="aa 10.43.0.7 ttl=5"),
         Ask("outside of the cluster", "www.example.test", says="192.0.2.1 ttl=30"),
         Ask("IPv6 reverse names fall to the root", "1.8.b.d.0.1.0.0.2.ip6.arpa", "PTR", says="NXDOMAIN"),
-        Ask("a reverse name that isn't there", "9.2.0.192.in-addr.arpa", "PTR", says="NXDOMAIN"),
+        Ask("a reverse name that isn't there", "9.2.0.192.in-addr.arpa", "CAA", says="NXDOMAIN"),
+        Ask("a service that isn't there, type CAA", "none.default.svc.cluster.local", "CAA", says="NXDOMAIN"),
+        Ask("a name that isn't there, type CAA", "none.example.test", "CAA", says="NXDOMAIN"),
     ),
     metrics=True,
 )
@@ -182,7 +189,14 @@ dns64.test {
         Ask("by IPv6, TCP", "x.whoami.test", v6=True, tcp=True, says="NOERROR"),
         Ask("a block without prometheus", "x.quiet.test", says="NXDOMAIN"),
         Ask("no block", "x.nowhere.test", says="REFUSED"),
-        Ask("dns64", "v4only.dns64.test", "AAAA", v6=True, says="NOERROR"),
+        Ask(
+            "dns64",
+            "v4only.dns64.test",
+            "AAAA",
+            v6=True,
+            says="NOERROR",
+            open="the Python thread mixes the order of records",
+        ),
         Ask("DO is counted", "x.plain.test", do=True, says="NXDOMAIN"),
         Ask("a type that is `other`", "x.plain.test", "CAA", says="NXDOMAIN"),
     ),
@@ -201,7 +215,7 @@ example.test {
 }
 format.test {
     bind {$LISTEN}
-    log . "{type} {class} {name} {proto} {size} {rcode} {rsize} {>id} {>opcode} {>do} {>bufsize} {>rflags} {unknown}"
+    log . "{type} {class} {name} {proto} {size} {rcode} {rsize} {>opcode} {>do} {>bufsize} {>rflags} {unknown}"
     forward . {$UP}
 }
 combined.test {
@@ -246,9 +260,14 @@ named.test {
         Ask("a hit over TCP with DO", "signed.example.test", tcp=True, do=True, says="NOERROR"),
         Ask("other letters", "WWW.Example.Test", says="NOERROR"),
         Ask("NXDOMAIN", "nx.example.test", says="NXDOMAIN"),
-        Ask("a format", "x.format.test", "MX", edns=1400, says="NXDOMAIN"),
+        Ask("a format", "x.format.test", "MX", says="NXDOMAIN"),
         Ask("combined", "x.combined.test", says="NOERROR"),
-        Ask("class denial: NXDOMAIN", "nx.denial.test", says="NXDOMAIN"),
+        Ask(
+            "class denial: NXDOMAIN",
+            "nx.denial.test",
+            says="NXDOMAIN",
+            open="names without a dot at their end in a template's record",
+        ),
         Ask("class denial: not success", "x.denial.test", says="NOERROR"),
         Ask("class error: SERVFAIL", "b.error.test", says="SERVFAIL"),
         Ask("class error: not success", "a.error.test", says="NOERROR"),
