@@ -136,7 +136,7 @@ cdef uint64_t slow_stuck(const slow_t *slow, uint64_t now_ms) noexcept nogil:
     return fd_load64(&slow.busy_key)
 
 
-cdef tuple address_of(const sockaddr_in6 *address):
+cdef tuple _address_of(const sockaddr_in6 *address):
     cdef const sockaddr_in *inet = <const sockaddr_in *>address
     cdef const uint8_t *octets
     if address.sin6_family == 0:
@@ -188,7 +188,7 @@ cdef class SlowQueue:
             return None
         behind = <const uint8_t *>record + sizeof(slow_job_t)
         if job.client.peer.sin6_family:
-            client = (*address_of(&job.client.peer), *address_of(&job.client.local), bool(job.client.tcp))
+            client = (*_address_of(&job.client.peer), *_address_of(&job.client.local), bool(job.client.tcp))
         taken = (
             record.kind, job.flight, job.serial, job.block, job.step, <bytes>behind[:job.qname_len], job.qtype,
             job.qclass, job.key_flags, client,
