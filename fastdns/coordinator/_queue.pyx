@@ -173,6 +173,10 @@ cdef class SlowQueue:
             fd_store32(&self.slow.jobs_shared.sleeping, 0)
         return not ring_empty(&self.jobs)
 
+    def wake(self) -> None:
+        """End a wait of the thread's from another one."""
+        ring_eventfd(self.slow.wake_thread)
+
     def take(self):
         """The next job, or None: (kind, flight, serial, block, step, qname, qtype, qclass, key_flags, client, message).
 

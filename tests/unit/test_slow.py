@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Python does for a block's chain: rewrites, templates, DNS64, and the queue to them and back."""
 
+import contextlib
 import ipaddress
-import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dns.flags
@@ -358,13 +359,22 @@ def result_of(end: LoopEnd) -> "Result":
     return found
 
 
+@contextlib.contextmanager
+def running(end: LoopEnd, steps: dict[tuple[int, int], dict[str, Any]]) -> Iterator[None]:
+    thread = SlowThread(end.queue(), steps)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop()
+
+
 @pytest.fixture
-def end() -> LoopEnd:
+def end() -> Iterator[LoopEnd]:
     loop_end = LoopEnd()
     steps = {(3, 0): REWRITE, (3, 1): TEMPLATE, (4, 0): REMOTE}
-    thread = SlowThread(loop_end.queue(), steps)
-    thread.start()
-    return loop_end
+    with running(loop_end, steps):
+        yield loop_end
 
 
 def test_through_the_queue_and_back(end: LoopEnd) -> None:
@@ -432,22 +442,21 @@ def test_a_question_that_hangs_is_named() -> None:
 def test_a_step_that_asks_the_server_itself() -> None:
     end = LoopEnd()
     spec = {"plugin": "template"} | template(answer=["{{ .Name }} 60 IN CNAME x.{{ .Name }}"])
-    SlowThread(end.queue(), {(0, 0): spec}).start()
-    end.put(JOB_ASK, 1, 0, 0, wire("x.example."))
-    kind, _, _, _, _, _, _, qname, *_ = result_of(end)
+    with running(end, {(0, 0): spec}):
+        end.put(JOB_ASK, 1, 0, 0, wire("x.example."))
+        kind, _, _, _, _, _, _, qname, *_ = result_of(end)
     assert (kind, qname) == (RESULT_SELF, wire("x.x.example."))
 
 
 def test_results_wait_for_room() -> None:
     end = LoopEnd()
-    queue = end.queue()
-    thread = SlowThread(queue, {(3, 1): TEMPLATE})
-    for number in range(3000):
-        assert end.put(JOB_ASK, number % 100, 3, 1, wire("x.example."), limit=60000) or number > 1000
-    thread.start()
-    came = 0
-    until = time.monotonic() + 20
-    while came < 1000:
-        assert time.monotonic() < until
-        came += end.next() is not None
-    assert threading.active_count() >= 2
+    put = 0
+    while end.put(JOB_ASK, put % 100, 3, 1, wire("x.example."), limit=60000):
+        put += 1
+    with running(end, {(3, 1): TEMPLATE}):
+        came = 0
+        until = time.monotonic() + 20
+        while came < put:
+            assert time.monotonic() < until, f"{came} of {put}"
+            came += end.next() is not None
+    assert put > 1000

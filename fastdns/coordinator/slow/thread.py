@@ -76,18 +76,25 @@ class SlowThread(threading.Thread):
         self._steps = {place: make_step(spec) for place, spec in specs.items()}
         self._plugins = {place: PLUGINS[spec["plugin"]] for place, spec in specs.items()}
         #: By flight and step. A flight's number comes back in use, so this is bounded by their table.
+        self._leaving = False
         self._waiting: dict[int, dict[tuple[int, int], _Waiting]] = {}
 
     def run(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        while True:
+        while not self._leaving:
             job = self._queue.take()
             if job is None:
                 self._queue.wait(_IDLE_MS)
                 continue
             while not self.work(job):
                 time.sleep(_FULL_S)  # the loop empties the ring in its next round
+
+    def stop(self) -> None:
+        """End after the job in hand. The coordinator leaves without it: os._exit takes the thread along."""
+        self._leaving = True
+        self._queue.wake()
+        self.join()
 
     def work(self, job: "Job") -> bool:
         """Do one job and put its result; False: there was no room for it, do it again."""
