@@ -16,7 +16,7 @@ import pytest
 from fastdns._version import __version__
 from tests.peers import run as peers
 from tests.peers.run import find_program
-from tests.system.chart import FORMS, check_answers, check_lines, cluster, node_of, template_of
+from tests.system.chart import FORMS, RESOLVER, check_answers, check_lines, cluster, node_of, template_of
 from tests.system.netns import network, skip_without_network_namespaces
 from tests.system.server import ROOT
 
@@ -42,7 +42,8 @@ def container() -> Iterator[str]:
         find_program(program)
     done = subprocess.run([BUILD, IMAGE], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-3000:]
-    name = buildah("from", "--pull-never", IMAGE)
+    # A run has a resolv.conf of buildah's making, with this server in it.
+    name = buildah("from", "--pull-never", "--dns", RESOLVER, IMAGE)
     try:
         yield name
     finally:
@@ -133,7 +134,7 @@ def test_it_takes_the_chart_s_place(container: str) -> None:
     with cluster() as behind, node_of(behind) as node:
         node.write("coredns/Corefile.base", template_of(form))
         options = [f"--env={name}={value}" for name, value in node.environ.items()]
-        options += [f"--volume={node.etc / one}:/etc/{one}:ro" for one in ("coredns", "resolv.conf")]
+        options.append(f"--volume={node.etc / 'coredns'}:/etc/coredns:ro")
         command = inside(container, "node-cache", *form.arguments, options=options)
         with node.run(command, asked=form.asked) as running:
             check_answers(form)
