@@ -11,6 +11,7 @@ from fastdns._shm cimport (
     FD_ENTRY_QNAME_OFF,
     FD_ERROR_BUSY,
     FD_ERROR_PLUGIN,
+    FD_PLUGIN_DNS64,
     FD_PLUGIN_FORWARD,
     FD_PLUGIN_LOOP,
     FD_PLUGIN_REWRITE,
@@ -102,7 +103,8 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
     source.plugin = flight.plugin
     source.marks = 0
     if flight.change != NONE and c.changes[flight.change].rewritten:
-        source.plugin = FD_PLUGIN_REWRITE
+        # The outermost that had its part: dns64 stands before rewrite.
+        source.plugin = FD_PLUGIN_DNS64 if flight.plugin == FD_PLUGIN_DNS64 else FD_PLUGIN_REWRITE
     if source.plugin != FD_PLUGIN_FORWARD:
         source.marks = FD_ENTRY_CHANGED
     source.keep = KEEP_POSITIVE | KEEP_NEGATIVE

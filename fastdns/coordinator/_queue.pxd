@@ -41,6 +41,7 @@ ctypedef struct slow_job_t:
     uint16_t qtype
     uint16_t qclass
     uint8_t key_flags
+    uint8_t variant              # 4 or 6 where answers differ by the client's family
     uint8_t qname_len            # lower case, wire: behind this struct, then the message
     uint32_t message_len         # SLOW_ANSWER
     slow_client_t client

@@ -66,6 +66,7 @@ cdef bint put(coordinator_t *c, uint32_t index, uint8_t kind, uint16_t step, con
     job.qtype = asked.qtype
     job.qclass = asked.qclass
     job.key_flags = asked.key_flags
+    job.variant = asked.variant
     job.qname_len = asked.qname_len
     if change.has_client:
         fill_client(c, &change.client, &job.client)

@@ -98,7 +98,7 @@ def test_dns64_asks_for_the_other_family() -> None:
             return reply(asked, soa=60)
         return address(asked)
 
-    step = slow("dns64", prefix="64:ff9b::/96", translate_all=False)
+    step = slow("dns64", prefix="64:ff9b::/96", translate_all=False, allow_ipv4=False)
     with Server(play) as one, with_steps(one, step) as w:
         answer = w.ask("x.test.", AAAA)
         assert [str(rrset) for rrset in answer.message().answer] == ["x.test. 60 IN AAAA 64:ff9b::c000:201"]
@@ -112,7 +112,7 @@ def test_the_loops_rules_and_the_threads_steps_around_them() -> None:
             return reply(asked, soa=60)
         return address(asked)
 
-    step = slow("dns64", prefix="64:ff9b::/96", translate_all=False)
+    step = slow("dns64", prefix="64:ff9b::/96", translate_all=False, allow_ipv4=False)
     with (
         Server(play) as one,
         with_steps(one, step, NameStep("exact", "a.test.", "b.test.", automatic=True)) as w,

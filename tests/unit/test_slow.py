@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dns.flags
@@ -109,6 +110,17 @@ def test_others_put_back_only_when_told() -> None:
         outcome = step.answer(asked, went.state, answer("x.local. 30 A 10.0.0.1"))
         assert isinstance(outcome, Done)
         assert texts(outcome.message) == [f"{owner} 30 IN A 10.0.0.1"]
+
+
+def test_a_suffix_goes_back_wherever_it_stands() -> None:
+    step = Rewrites([name_rule("suffix", ".corp.", ".local.", answer_auto=True)])
+    asked = question("x.corp.")
+    went = step.ask(asked)
+    assert isinstance(went, Go)
+    came = answer("x.local. 30 CNAME y.local.", "y.local. 30 A 10.0.0.1")
+    outcome = step.answer(asked, went.state, came)
+    assert isinstance(outcome, Done)
+    assert texts(outcome.message) == ["x.corp. 30 IN CNAME y.corp.", "y.corp. 30 IN A 10.0.0.1"]
 
 
 def test_answers_by_regular_expressions() -> None:
@@ -256,6 +268,13 @@ def test_what_a_template_takes(rule: dict[str, Any], name: str, rdtype: int, out
     assert isinstance(Templates([rule]).ask(question(name, rdtype)), outcome)
 
 
+def test_names_without_a_dot_are_whole() -> None:
+    step = Templates([template(answer=["{{ .Name }} 60 IN CNAME target.other", "x 60 IN MX 10 mail"])])
+    outcome = step.ask(question("x.example.", A))
+    assert isinstance(outcome, Ask)
+    assert texts(outcome.state) == ["x.example. 60 IN CNAME target.other.", "x. 60 IN MX 10 mail."]
+
+
 def test_a_template_cname_is_followed() -> None:
     step = Templates([template(answer=["{{ .Name }} 60 IN CNAME target.other."])])
     asked = question("x.example.")
@@ -327,6 +346,14 @@ def test_dns64_makes_aaaa_of_a() -> None:
         "y.example. 20 IN AAAA 64:ff9b::c000:201",
         "y.example. 20 IN AAAA 64:ff9b::c000:202",
     ]
+
+
+def test_dns64_is_for_clients_without_ipv4() -> None:
+    asked = replace(question("x.example.", AAAA), family=4)
+    for allowed in (False, True):
+        went = Dns64("64:ff9b::/96", allow_ipv4=allowed).ask(asked)
+        assert isinstance(went, Go)
+        assert went.back == allowed
 
 
 def test_dns64_leaves_others_alone() -> None:

@@ -76,8 +76,7 @@ class Rewrites:
         target = _new_target(state, message)
         if target is not None:
             state.followed = message
-            followed = Question(parse_name(target), question.rdtype, question.rdclass, question.want_dnssec)
-            return Ask(followed, state=state)
+            return Ask(replace(question, name=parse_name(target)), state=state)
         _put_right(state, message)
         rdclass, rdtype = (
             dns.rdataclass.RdataClass(question.rdclass),
@@ -133,6 +132,10 @@ def _always(change: Callable[[str], str | None]) -> _Change:
 def _name_rule(spec: Mapping[str, Any]) -> _Rule:
     change = _matcher(spec["match"], spec["from_"].lower(), spec["to"].lower())
     auto = spec["answer_auto"] or spec["match"] == "exact"
+    # A suffix goes back wherever it stands, also in names that the question led to.
+    undo = (
+        _matcher("suffix", spec["to"].lower(), spec["from_"].lower()) if spec["match"] == "suffix" else None
+    )
     answers = [
         (one["part"], _always(_by_groups(_pattern(one["regex"]), one["to"]))) for one in spec["answers"]
     ]
@@ -143,7 +146,7 @@ def _name_rule(spec: Mapping[str, Any]) -> _Rule:
             return None
         asked = replace(question, name=parse_name(made))
         if auto:
-            back = _always(_matcher("exact", asked.text, question.text))
+            back = _always(undo or _matcher("exact", asked.text, question.text))
             # Changes in the answer go back in the reverse order of those in the question.
             state.owners.insert(0, back)
             state.values.insert(0, back)

@@ -41,6 +41,7 @@ class Question:
     rdtype: int
     rdclass: int = dns.rdataclass.IN
     want_dnssec: bool = False
+    family: int = 0  #: the client's, 4 or 6, where answers differ by it
     client: Client | None = None
 
     @property

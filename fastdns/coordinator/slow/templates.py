@@ -2,7 +2,7 @@
 """`template`: answers made from Go templates (corefile.md 2.3)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import dns.exception
@@ -122,8 +122,7 @@ class Templates:
             for rrset in message.answer:
                 if rrset.rdtype == dns.rdatatype.CNAME:
                     target = dns.name.from_text(rrset[0].target.to_text().lower())
-                    followed = Question(target, question.rdtype, question.rdclass, question.want_dnssec)
-                    return Ask(followed, state=message)
+                    return Ask(replace(question, name=target), state=message)
         return Done(message, passing=rule.reads("Remote") or rule.reads("Message"))
 
 
@@ -171,4 +170,12 @@ def _parse_record(text: str) -> dns.rrset.RRset:
     if len(rest) < 2:
         raise ValueError(f"{text!r}: expected NAME TTL CLASS TYPE DATA")
     rdtype = dns.rdatatype.from_text(rest[0])
-    return dns.rrset.from_text(dns.name.from_text(name), ttl, rdclass, rdtype, " ".join(rest[1:]))
+    return dns.rrset.from_text_list(
+        dns.name.from_text(name),
+        ttl,
+        rdclass,
+        rdtype,
+        [" ".join(rest[1:])],
+        origin=dns.name.root,
+        relativize=False,
+    )

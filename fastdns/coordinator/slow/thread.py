@@ -63,7 +63,7 @@ def make_step(spec: Mapping[str, Any]) -> Step:
     if plugin == "template":
         return Templates([spec])
     if plugin == "dns64":
-        return Dns64(spec["prefix"], spec["translate_all"])
+        return Dns64(spec["prefix"], spec["translate_all"], spec["allow_ipv4"])
     raise StepError(f"a step of plugin {plugin!r}")
 
 
@@ -107,7 +107,7 @@ class SlowThread(threading.Thread):
             return self._put(job, Fail(dns.rcode.SERVFAIL, repr(error)))
 
     def _outcome(self, job: "Job") -> Outcome:
-        kind, flight, _, block, number, qname, qtype, qclass, flags, client, message = job
+        kind, flight, _, block, number, qname, qtype, qclass, flags, family, client, message = job
         step = self._steps[block, number]
         waiting = self._waiting.get(flight, {})
         if kind == JOB_ASK:
@@ -115,7 +115,7 @@ class SlowThread(threading.Thread):
                 waiting.clear()  # of the flight that had this number before
             name = dns.name.from_wire(qname, 0)[0]
             asked_by = Client(client[0], client[1], client[4], client[2], client[3]) if client else None
-            question = Question(name, qtype, qclass, bool(flags & KEY_DO), asked_by)
+            question = Question(name, qtype, qclass, bool(flags & KEY_DO), family, asked_by)
             return self._keep(job, question, 0, step.ask(question))
         question, state, followed = waiting.pop((block, number))
         if followed > FOLLOW_MAX:
@@ -139,7 +139,8 @@ class SlowThread(threading.Thread):
             message.id = 0
             message.flags |= dns.flags.QR
             plugin = self._plugins[job[3], job[4]]
-            wire = message.to_wire(max_size=65535)
+            # In the order in which they came: who wants another one says `loadbalance`.
+            wire = message.to_wire(max_size=65535, want_shuffle=False)
             return self._queue.put(RESULT_DONE, job, flags=flags, plugin=plugin, message=wire)
         if isinstance(outcome, Fail):
             return self._queue.put(RESULT_FAIL, job, rcode=outcome.rcode, message=outcome.text.encode()[:255])
