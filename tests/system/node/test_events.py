@@ -266,8 +266,10 @@ def test_control_dies_and_nothing_else_changes(node: Lab) -> None:
         time.sleep(3.0)
         assert len(node.addresses()) == 4
         node.run("nft", "flush", "ruleset")  # its next life looks after the rules
+        flushed_at = len(asking.answers)
         until(lambda: "notrack" in table(node), 2.0, "our table")
-    assert set(asking.answers) == {FASTDNS}, asking.answers
+    lost = [number for number, one in enumerate(asking.answers) if one != FASTDNS]
+    assert not lost, f"questions {lost} of {len(asking.answers)}; the rules went at {flushed_at}"
 
 
 def test_forced_iptables_rules(node: Lab) -> None:
