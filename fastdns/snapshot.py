@@ -51,7 +51,7 @@ def choose_keeper(pid: int | None = None) -> int:
 
 def take(pid: int) -> dict[str, Any]:
     """All figures of the server whose keeper has this PID. Raises NoServerError, SegmentError."""
-    with _segments(pid) as segments:
+    with open_segments(pid) as segments:
         try:
             board = _stats.read_board(segments["board"])
             config = _stats.read_config(segments["config"])
@@ -150,18 +150,23 @@ def _address(host: str, port: int, scope: int) -> str:
 
 
 @contextmanager
-def _segments(pid: int) -> Iterator[Mapping[str, int]]:
-    """Descriptors of the keeper's segments by name, for reading."""
+def open_segments(pid: int) -> Iterator[Mapping[str, int]]:
+    """Descriptors of the keeper's segments by name, for reading. Raises NoServerError."""
     with ExitStack() as stack:
         opened: dict[str, int] = {}
         directory = Path("/proc") / str(pid) / "fd"
         try:
             for entry in directory.iterdir():
-                with suppress(FileNotFoundError):  # closed between listing and looking; no segment ever is
-                    name = _SEGMENT.fullmatch(str(entry.readlink()))
+                # The keeper's own descriptors stay; a duplicate that it makes for control may be closed, and
+                # its number be another thing's, between each of these lines.
+                with suppress(FileNotFoundError):
+                    link = str(entry.readlink())
+                    name = _SEGMENT.fullmatch(link)
                     if name and name[1] not in opened:
-                        opened[name[1]] = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
-                        stack.callback(os.close, opened[name[1]])
+                        descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
+                        stack.callback(os.close, descriptor)
+                        if str(Path(f"/proc/self/fd/{descriptor}").readlink()) == link:
+                            opened[name[1]] = descriptor
         except PermissionError:
             raise NoServerError(
                 f"the memory of process {pid} can't be read; expected to run as the same user, or as root"

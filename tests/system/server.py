@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdns import _stats
-from fastdns.errors import SegmentError
+from fastdns.errors import NoServerError, SegmentError
+from fastdns.snapshot import open_segments
 from tests.peers.run import free_port, process_tree
 
 ROOT = Path(__file__).parents[2]
@@ -103,21 +104,13 @@ class Server:
 
     def stats(self) -> Stats:
         """The shared memory as it is now, by the keeper's descriptors."""
-        segments: dict[str, Path] = {}
-        # The lowest number is the keeper's own: a duplicate that it makes for control is closed at once.
-        for link in sorted(Path(f"/proc/{self.keeper}/fd").iterdir(), key=lambda entry: int(entry.name)):
-            with contextlib.suppress(OSError):  # closed since
-                name = str(link.readlink()).partition("memfd:fastdns-")[2].split()
-                if name:
-                    segments.setdefault(name[0], link)
         try:
-            with contextlib.ExitStack() as stack:
-                fds = {name: stack.enter_context(link.open("rb")).fileno() for name, link in segments.items()}
+            with open_segments(self.keeper) as fds:
                 board = _stats.read_board(fds["board"])
                 workers = [_stats.read_region(fds[f"worker-{index}"]) for index in range(board["workers"])]
                 return Stats(board, _stats.read_post(fds["coordinator"]), workers)
-        except (KeyError, OSError, SegmentError) as error:  # not there yet, or gone
-            raise ServerError(f"no stats: {error!r}; {sorted(segments)}\n{self.said()}") from error
+        except (KeyError, OSError, SegmentError, NoServerError) as error:  # not there yet, or gone
+            raise ServerError(f"no stats: {error!r}\n{self.said()}") from error
 
     def pid(self, role: str, index: int = 0) -> int:
         """Never 0: a child may serve before the keeper has noted its PID, and kill(0) is for ourselves."""
