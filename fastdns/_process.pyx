@@ -105,7 +105,24 @@ def set_parent_death_signal(unsigned long number) -> None:
         raise OSError(errno, f"PR_SET_PDEATHSIG: {os.strerror(errno)}")
 
 
+cdef extern from *:
+    """
+    #include <malloc.h>
+    #ifdef __GLIBC__
+    #define fd_trim() ((void)malloc_trim(0))
+    #else
+    #define fd_trim() ((void)0)
+    #endif
+    """
+    void fd_trim() noexcept nogil
+
+
 def become_subreaper() -> None:
     """Have orphans among our descendants given to us, as PID 1 has them. Raises OSError."""
     if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(errno, f"PR_SET_CHILD_SUBREAPER: {os.strerror(errno)}")
+
+
+def trim_memory() -> None:
+    """Give free memory in the midst of the heap back to the kernel, where the C library can do that."""
+    fd_trim()

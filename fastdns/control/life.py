@@ -2,6 +2,7 @@
 """What control does while the server runs: one task each, and the end."""
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Coroutine
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdns import log
+from fastdns._process import trim_memory
 from fastdns._stats import read_board
 from fastdns.control import pidfile
 from fastdns.control.lean_asyncio import asyncio  # before anything that imports asyncio
@@ -116,6 +118,8 @@ class Life:
         if options.pidfile:
             pidfile.write(Path(options.pidfile), os.getppid())
         self._spawn(self._shares.run())
+        gc.collect()
+        trim_memory()  # of what the set-up had in hand
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

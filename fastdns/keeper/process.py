@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from setproctitle import setproctitle
 
 from fastdns import log, protocol
-from fastdns._process import become_subreaper
+from fastdns._process import become_subreaper, trim_memory
 from fastdns.forking import multiprocess
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._loop import FORK, JOIN, MESSAGE, ROLLED, Loop
@@ -54,6 +54,7 @@ def run(entries: Entries) -> int:
     _raise_descriptor_limit()
     keeper = Keeper(entries)
     gc.collect()
+    trim_memory()  # of what the imports had in hand: children would have it, too
     gc.freeze()  # what is there now is never looked at by a collection, so it stays shared
     return keeper.run()
 
