@@ -28,6 +28,7 @@ from fastdns.errors import KeeperError
 from fastdns.keeper.process import CONTROL, Entries, Keeper, _descriptors
 from fastdns.protocol import Geometry, Kind, Message, State
 from tests.counts import count
+from tests.peers.run import free_port
 
 GEOMETRY = Geometry(
     workers=2,
@@ -115,12 +116,6 @@ def set_up(link: KeeperLink, port: int) -> None:
     config = create_config(plain_config((Endpoint("127.0.0.1", port),), (upstream,), 2))
     link.set_config(config)
     os.close(config)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def hostile_messages() -> None:

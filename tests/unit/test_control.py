@@ -21,6 +21,7 @@ from fastdns.control.identity import GID, choose_identity
 from fastdns.control.model import MIB, Block, Config, Identity, Listener, Options, Upstream, plain_config
 from fastdns.control.sockets import open_listener
 from fastdns.errors import ListenError, UsageError
+from tests.peers.run import free_port
 
 UPSTREAM = Upstream(Endpoint("10.43.0.10", 53), force_tcp=True)
 LISTEN_ON = (Endpoint("127.0.0.1", 5300), Endpoint("::", 53), Endpoint("fe80::1", 53, 7))
@@ -194,12 +195,6 @@ def test_sizes_and_upstreams() -> None:
     assert parse_upstream("[::1]:5353") == Upstream(Endpoint("::1", 5353))
     with pytest.raises(UsageError):
         parse_upstream("tcp://")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::"])

@@ -25,6 +25,7 @@ from fastdns.control.observe.observer import Observer
 from fastdns.control.segments import Segments
 from fastdns.errors import ListenError
 from tests.observetools import WHERE, make_segments, rke2, rke2_config
+from tests.peers.run import free_port
 
 if TYPE_CHECKING:
     from fastdns._stats import Region as Stats
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
 def segments() -> Iterator[Segments]:
     with make_segments() as made:
         yield made
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def children() -> str:
