@@ -53,13 +53,24 @@ def test_node_cache_logs(case: Case, results: Results) -> None:
     )
 
 
-@pytest.mark.xfail(reason="open: cache_entries, matches of templates, dns64's own figures", strict=False)
+#: Whether a question meets a socket that was used before: among 32 of them that is chance.
+CHANCE = ("coredns_proxy_conn_cache_hits_total",)
+
+#: Cases whose series are not as they should be yet: cache figures of blocks without `prometheus`, dns64's server.
+OPEN = ("hosts", "plugin-labels")
+
+
 @pytest.mark.parametrize("case", cases_with("metrics"))
-def test_fastdns_has_the_same_series(case: Case, results: Results) -> None:
+def test_fastdns_has_the_same_series(case: Case, results: Results, request: pytest.FixtureRequest) -> None:
     """The same names with the same labels and types; with the same values where they count queries."""
+    if case.name in OPEN:
+        request.applymarker(pytest.mark.xfail(reason="open", strict=True))
     theirs, ours = results(case, NODE_CACHE), results(case, FASTDNS)
     reference, found = series(theirs.metrics, theirs.names), series(ours.metrics, ours.names)
-    missing, added = common(reference) - common(found), common(found) - common(reference)
+    missing, added = (
+        {one for one in only if one[0] not in CHANCE}
+        for only in (common(reference) - common(found), common(found) - common(reference))
+    )
     assert not missing, f"missing: {sorted(map(str, missing))}\nadded: {sorted(map(str, added))}"
     assert not added, f"added: {sorted(map(str, added))}"
     assert types(theirs.metrics) == types(ours.metrics)
@@ -67,7 +78,6 @@ def test_fastdns_has_the_same_series(case: Case, results: Results) -> None:
         assert counts(reference) == counts(found)
 
 
-@pytest.mark.xfail(reason="open: names without a dot in a template's record", strict=False)
 @pytest.mark.parametrize("case", cases_with("log"))
 def test_fastdns_logs_the_same(case: Case, results: Results) -> None:
     assert log_lines(results(case, FASTDNS).log) == log_lines(results(case, NODE_CACHE).log)
