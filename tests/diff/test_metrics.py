@@ -56,7 +56,7 @@ def test_node_cache_logs(case: Case, results: Results) -> None:
 #: Whether a question meets a socket that was used before: among 32 of them that is chance.
 CHANCE = ("coredns_proxy_conn_cache_hits_total",)
 
-#: Cases whose series are not as they should be yet: the cache of blocks without `prometheus`, the server of dns64.
+#: Cases whose series are not as they should be yet: absent hosts files, the server of dns64.
 OPEN = ("hosts", "plugin-labels")
 
 

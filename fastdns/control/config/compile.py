@@ -172,7 +172,8 @@ class _Compiler:
     def _series(
         self, listeners: dict[str, int], zones: dict[str, int], groups: dict[Endpoint, int]
     ) -> tuple[tuple[int, int | None, int], ...]:
-        """What is counted: what no zone of an address took, and its zones whose block has `prometheus`.
+        """What is counted: what no zone of an address took, and its zones whose block has `prometheus` or
+        `cache` (whose figures are counted without `prometheus`, too).
 
         A number is never given to another pair: counters go on for as long as the server lives.
         """
@@ -180,7 +181,8 @@ class _Compiler:
             f"{end} dropped": (listeners[str(end)], None) for end in self.endpoints
         }
         for one in self.served:
-            if self.blocks[one.block].prometheus is not None:
+            block = self.blocks[one.block]
+            if block.prometheus is not None or block.cache is not None:
                 zone = zones[f"{groups[one.endpoint]} {one.key.zone}"]
                 wanted[f"{one.endpoint} {one.key.zone}"] = (listeners[str(one.endpoint)], zone)
         given = self.numbers.give("series", wanted, MAX_SERIES, again=False)
