@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# _exchange.pxd: the life of a question: taken, joined or asked, asked again, answered. nogil.
+# _exchange.pxd: the life of a question: answered, silence, channels that failed. nogil.
 from libc.stdint cimport uint8_t, uint32_t
 
-from fastdns._shm cimport fd_record_t
 from fastdns.coordinator._state cimport coordinator_t
-
-# A record from worker `worker`'s ring, `octets` long. It is copied before it is looked at.
-cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t *record,
-                            uint32_t octets) noexcept nogil
 
 # A message that came on a channel; `cut`: the datagram was longer than what was received.
 cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *msg, uint32_t octets,

@@ -35,19 +35,14 @@ from fastdns._sys cimport (
     watch,
 )
 from fastdns.coordinator._delivery cimport wake_workers
-from fastdns.coordinator._exchange cimport (
-    exchange_probe,
-    exchange_question,
-    exchange_response,
-    exchange_settle,
-    exchange_silence,
-)
+from fastdns.coordinator._exchange cimport exchange_probe, exchange_response, exchange_settle, exchange_silence
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
 from fastdns.coordinator._queue cimport slow_flush
 from fastdns.coordinator._resume cimport resume_flights, resume_watch
 from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_sweep
 from fastdns.coordinator._sweep cimport sweep_step
+from fastdns.coordinator._take cimport take_question
 from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
 from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
 from fastdns.coordinator._udp cimport udp_receive, udp_tend
@@ -92,7 +87,7 @@ cdef void try_suspect(coordinator_t *c) noexcept nogil:
         record = ring_next(&link.questions)
         if (record != NULL and ring_record_len(&link.questions) >= sizeof(fd_question_t)
                 and (<fd_question_t *>record).key_hash == suspect):
-            exchange_question(c, i, record, ring_record_len(&link.questions))
+            take_question(c, i, record, ring_record_len(&link.questions))
             ring_release(&link.questions)
             exchange_settle(c)
 
@@ -163,7 +158,7 @@ cdef uint32_t take_questions(coordinator_t *c) noexcept nogil:
             record = ring_next(&link.questions)
             if record == NULL:
                 break
-            exchange_question(c, i, record, ring_record_len(&link.questions))
+            take_question(c, i, record, ring_record_len(&link.questions))
             ring_release(&link.questions)
             taken += 1
         total += taken

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question is put to an upstream, and put again after silence."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from fastdns._proto cimport EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_OTHER
+from fastdns._shm cimport (
+    FD_ERROR_BUSY,
+    FD_ERROR_NO_NEXT,
+    FD_ERROR_NO_UPSTREAM,
+    FD_ERROR_PLUGIN,
+    FD_ERROR_REFUSED,
+    FD_ERROR_TIMEOUT,
+    FD_PLUGIN_LOOP,
+)
+from fastdns._stats cimport FD_C_changed_full, FD_C_slow_full, FD_C_upstream_retries, bump
+from fastdns.coordinator._conclude cimport conclude_made, fail
+from fastdns.coordinator._state cimport (
+    ASK_NOWHERE,
+    ASK_OK,
+    FLIGHT_NO_EDNS,
+    FLIGHT_SLOW,
+    FLIGHT_TCP,
+    NONE,
+    ask_rc,
+    coordinator_t,
+    flight_t,
+)
+from fastdns.coordinator._table cimport (
+    TABLE_ANSWER,
+    TABLE_BAD,
+    TABLE_BUSY,
+    TABLE_FAIL,
+    TABLE_FORWARD,
+    TABLE_NO_NEXT,
+    TABLE_WAIT,
+    table_rc,
+    table_walk,
+)
+from fastdns.coordinator._tcp cimport tcp_ask
+from fastdns.coordinator._timers cimport timers_set
+from fastdns.coordinator._udp cimport udp_ask
+from fastdns.coordinator._upstream cimport (
+    SILENCES,
+    TCP_WAIT_MS,
+    WAIT_MAX_MS,
+    upstream_first,
+    upstream_next,
+    upstream_silent,
+    upstream_wait_ms,
+)
+
+cdef enum:
+    SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
+
+
+cdef void walk_failed(coordinator_t *c, uint32_t index, table_rc rc) noexcept nogil:
+    if rc == TABLE_NO_NEXT:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_NO_NEXT)
+    elif rc == TABLE_FAIL:
+        fail(c, index, EDE_OTHER, 0)
+    elif rc == TABLE_BAD:
+        fail(c, index, EDE_OTHER, FD_ERROR_PLUGIN)
+    else:
+        bump(c.counters, FD_C_slow_full if rc == TABLE_BUSY else FD_C_changed_full, 1)
+        fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
+
+
+cdef uint32_t barred(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    return 0 if flight.plugin == FD_PLUGIN_LOOP else c.looping[flight.block.number]
+
+
+cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
+    # The steps of its block, as far as one that takes the question.
+    cdef flight_t *flight = &c.flights[index]
+    cdef table_rc rc = table_walk(c, index)
+    cdef uint32_t upstream
+    if rc == TABLE_ANSWER:
+        conclude_made(c, index)
+        return
+    if rc == TABLE_WAIT:
+        timers_set(&c.timers, index, flight.deadline_ms)
+        return
+    if rc != TABLE_FORWARD:
+        walk_failed(c, index, rc)
+        return
+    flight.refused = barred(c, flight)
+    upstream = upstream_first(c, flight)
+    if upstream == NONE:
+        fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_NO_UPSTREAM)
+        return
+    flight.upstream = <uint8_t>upstream
+    flight.wait_ms = 0
+    ask(c, index)
+
+
+cdef inline bint over_tcp(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    return c.upstreams[flight.upstream].config.force_tcp or flight.state & FLIGHT_TCP
+
+
+cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
+    # Put the flight's question to its upstream, or to the next one to which there is a way, and set
+    # its timer. What could not be put now (no socket, a full buffer) is tried again after the
+    # shortest silence. The flight may be gone afterwards: no upstream could be reached.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t wait_ms = c.config.retry_floor_ms
+    cdef uint32_t other
+    cdef ask_rc rc
+    while True:
+        rc = tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)
+        if rc != ASK_NOWHERE:
+            break
+        upstream_silent(&c.upstreams[flight.upstream], SILENCES)
+        flight.refused |= <uint32_t>1 << flight.upstream
+        other = upstream_next(c, flight)
+        if other == NONE:
+            fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
+            return
+        turn_to(c, index, other)
+    if rc == ASK_OK and over_tcp(c, flight):
+        wait_ms = TCP_WAIT_MS
+    elif rc == ASK_OK:
+        wait_ms = upstream_wait_ms(&c.upstreams[flight.upstream], c.config.retry_floor_ms)
+    flight.wait_ms = min(max(wait_ms, 2 * flight.wait_ms), <uint32_t>WAIT_MAX_MS)
+    timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
+
+
+cdef void ask_at_once(coordinator_t *c, uint32_t index) noexcept nogil:
+    # Not after silence: the waiting begins anew.
+    c.flights[index].wait_ms = 0
+    ask(c, index)
+
+
+cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept nogil:
+    # Another upstream may answer over UDP, and may know EDNS.
+    cdef flight_t *flight = &c.flights[index]
+    flight.upstream = <uint8_t>upstream
+    flight.tries = 0
+    flight.state &= ~<uint8_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+
+
+cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t next_upstream
+    if c.now_ms >= flight.deadline_ms:
+        if flight.state & FLIGHT_SLOW:
+            fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
+        else:
+            fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
+        return
+    flight.tries += 1
+    upstream_silent(&c.upstreams[flight.upstream], 1)
+    if over_tcp(c, flight):
+        # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
+        next_upstream = upstream_next(c, flight)
+        if next_upstream == flight.upstream and flight.attempts != NONE:
+            timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
+            return
+    elif flight.tries < SAME_UPSTREAM and c.upstreams[flight.upstream].silences < SILENCES:
+        next_upstream = flight.upstream
+    else:
+        next_upstream = upstream_next(c, flight)
+    if next_upstream == NONE:
+        next_upstream = flight.upstream
+    if next_upstream != flight.upstream:
+        turn_to(c, index, next_upstream)
+    bump(c.counters, FD_C_upstream_retries, 1)
+    ask(c, index)
