@@ -18,7 +18,3 @@ cdef void exchange_made(coordinator_t *c, uint32_t flight) noexcept nogil
 
 # Ask what finds out about loops, where it is due.
 cdef void exchange_probe(coordinator_t *c) noexcept nogil
-
-# Send what was put, and find other ways for the questions of channels that failed. After this
-# nothing waits to be sent but what TCP didn't take.
-cdef void exchange_settle(coordinator_t *c) noexcept nogil

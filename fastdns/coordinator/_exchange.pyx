@@ -18,7 +18,6 @@ from libc.string cimport memcpy
 from fastdns._name cimport get_u16
 from fastdns._proto cimport (
     BADVERS,
-    EDE_NETWORK_ERROR,
     FLAG_QR,
     FLAG_RCODE,
     FLAG_TC,
@@ -30,47 +29,35 @@ from fastdns._proto cimport (
     SERVFAIL,
 )
 from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
-from fastdns._shm cimport FD_ERROR_REFUSED
 from fastdns._stats cimport FD_C_upstream_malformed, FD_C_upstream_mismatched, FD_C_upstream_truncated, bump
-from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, barred, go_on, turn_to
-from fastdns.coordinator._conclude cimport conclude, conclude_made, fail
-from fastdns.coordinator._deaths cimport hand_clear, hand_take
+from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_to
+from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
+from fastdns.coordinator._conclude cimport conclude, conclude_made
+from fastdns.coordinator._deaths cimport hand_clear
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
-    flight_qname,
     flight_asked,
     flight_asked_name,
+    flight_qname,
+    hand_take_flight,
 )
 from fastdns.coordinator._probe cimport probe_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
-    CHANNEL_BROKEN,
-    FLIGHT_AGAIN,
     FLIGHT_NO_EDNS,
-    FLIGHT_ORPHAN,
     FLIGHT_REFUSED,
     FLIGHT_SLOW,
     FLIGHT_TCP,
-    FLIGHT_USED,
     NONE,
-    TCP_SLOT,
-    UPSTREAM_CHANNELS,
     coordinator_t,
     flight_t,
 )
-from fastdns.coordinator._tcp cimport tcp_flush
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._udp cimport udp_flush, udp_retire
-from fastdns.coordinator._upstream cimport SILENCES, upstream_measured, upstream_next, upstream_silent
+from fastdns.coordinator._upstream cimport upstream_measured, upstream_next
 
 cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
-
-
-cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef flight_t *flight = &c.flights[index]
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
 
 
 cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -81,14 +68,6 @@ cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
 
 
 # --- answered ---
-
-
-cdef inline uint32_t channel_upstream(uint32_t channel) noexcept nogil:
-    return channel // UPSTREAM_CHANNELS
-
-
-cdef inline bint channel_is_tcp(uint32_t channel) noexcept nogil:
-    return channel % UPSTREAM_CHANNELS == TCP_SLOT
 
 
 cdef bint edns_refused(const flight_t *flight, const uint8_t *msg, uint32_t octets) noexcept nogil:
@@ -220,63 +199,6 @@ cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_clear(c.post)
 
 
-# --- channels that failed ---
-
-
-cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil:
-    # Take all attempts off the channel; returns how many flights had one there.
-    cdef uint32_t count = 0
-    cdef uint32_t index
-    while c.channels[channel].attempts != NONE:
-        index = c.attempts[c.channels[channel].attempts].flight
-        attempt_remove(c, c.channels[channel].attempts)
-        if not c.flights[index].state & FLIGHT_ORPHAN:
-            c.flights[index].state |= FLIGHT_ORPHAN
-            c.orphans[count] = <uint16_t>index
-            count += 1
-    return count
-
-
-cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broken) noexcept nogil:
-    cdef flight_t *flight = &c.flights[index]
-    cdef uint32_t other = upstream
-    if not broken or flight.state & FLIGHT_AGAIN:
-        flight.refused |= <uint32_t>1 << upstream
-    if flight.upstream != upstream:
-        return                   # it is under way elsewhere already
-    if flight.refused >> upstream & 1:
-        other = upstream_next(c, flight)
-    if other == NONE and flight.state & FLIGHT_AGAIN:
-        fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
-        return
-    if other == NONE:
-        # Another port may find somebody there (udp_retire says why): all upstreams once more.
-        flight.refused = barred(c, flight)
-        other = upstream
-    if other == upstream:
-        flight.state |= FLIGHT_AGAIN
-    else:
-        turn_to(c, index, other)
-    ask_at_once(c, index)
-
-
-cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
-    cdef bint broken = c.channels[channel].failed == CHANNEL_BROKEN
-    cdef uint32_t count = collect_orphans(c, channel)
-    cdef uint32_t i
-    c.channels[channel].failed = 0
-    if not channel_is_tcp(channel):
-        udp_retire(c, channel)
-    if not broken:
-        upstream_silent(&c.upstreams[channel_upstream(channel)], SILENCES)
-    for i in range(count):
-        c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
-        if c.flights[c.orphans[i]].state & FLIGHT_USED:
-            hand_take_flight(c, c.orphans[i])
-            rehome(c, c.orphans[i], channel_upstream(channel), broken)
-            hand_clear(c.post)
-
-
 cdef void exchange_probe(coordinator_t *c) noexcept nogil:
     cdef uint32_t index
     while True:                  # each probe is due once
@@ -286,19 +208,3 @@ cdef void exchange_probe(coordinator_t *c) noexcept nogil:
         hand_take_flight(c, index)
         ask(c, index)
         hand_clear(c.post)
-
-
-cdef void exchange_settle(coordinator_t *c) noexcept nogil:
-    cdef uint32_t channel, _turn
-    udp_flush(c)
-    tcp_flush(c)
-    # Each turn moves every orphan on, through the upstreams twice at most.
-    for _turn in range(2 * c.upstream_count + 2):
-        if not c.channel_failed:
-            return
-        c.channel_failed = 0
-        for channel in range(c.upstream_count * UPSTREAM_CHANNELS):
-            if c.channels[channel].failed:
-                channel_failed(c, channel)
-        udp_flush(c)
-        tcp_flush(c)

@@ -23,6 +23,9 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil
 
 cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight) noexcept nogil
 
+# The flight's key to the post, for a successor; then hand_clear.
+cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil
+
 # What is asked for the flight: its own question, or what a table made of it.
 cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil
 cdef const uint8_t *flight_asked_name(const coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -7,6 +7,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport FD_Q_ALONE
+from fastdns.coordinator._deaths cimport hand_take
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
@@ -106,6 +107,11 @@ cdef inline uint8_t *flight_name(const coordinator_t *c, const flight_t *flight)
 
 cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight) noexcept nogil:
     return flight_name(c, flight)
+
+
+cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
 
 
 cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil:

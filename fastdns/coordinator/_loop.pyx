@@ -34,12 +34,14 @@ from fastdns._sys cimport (
     ring_eventfd,
     watch,
 )
+from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._delivery cimport wake_workers
-from fastdns.coordinator._exchange cimport exchange_probe, exchange_response, exchange_settle, exchange_silence
+from fastdns.coordinator._exchange cimport exchange_probe, exchange_response, exchange_silence
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
 from fastdns.coordinator._queue cimport slow_flush
 from fastdns.coordinator._resume cimport resume_flights, resume_watch
-from fastdns.coordinator._state cimport TCP_SLOT, UPSTREAM_CHANNELS, coordinator_t, worker_link_t
+from fastdns.coordinator._settle cimport settle
+from fastdns.coordinator._state cimport coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_sweep
 from fastdns.coordinator._sweep cimport sweep_step
 from fastdns.coordinator._take cimport take_question
@@ -89,7 +91,7 @@ cdef void try_suspect(coordinator_t *c) noexcept nogil:
                 and (<fd_question_t *>record).key_hash == suspect):
             take_question(c, i, record, ring_record_len(&link.questions))
             ring_release(&link.questions)
-            exchange_settle(c)
+            settle(c)
 
 
 cdef void announce(coordinator_t *c) noexcept nogil:
@@ -117,7 +119,7 @@ cdef uint32_t on_udp(coordinator_t *c, uint32_t channel) noexcept nogil:
 
 
 cdef uint32_t on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexcept nogil:
-    cdef uint32_t upstream = channel // UPSTREAM_CHANNELS
+    cdef uint32_t upstream = channel_upstream(channel)
     cdef uint32_t octets = 0
     cdef uint32_t count = 0
     cdef const unsigned char *msg
@@ -138,7 +140,7 @@ cdef uint32_t take_events(coordinator_t *c, const epoll_event *events, int count
         channel = <uint32_t>events[i].data.u64
         if channel == <uint32_t>WAKE_EVENT:
             continue             # edge-triggered: it needs no read
-        if channel % UPSTREAM_CHANNELS == TCP_SLOT:
+        if channel_is_tcp(channel):
             responses += on_tcp(c, channel, events[i].events)
         else:
             responses += on_udp(c, channel)
@@ -256,7 +258,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         exchange_probe(c)
         if sweep_step(c):
             work = BUSY          # the workers' restart waits for the sweep
-        exchange_settle(c)
+        settle(c)
         if c.slow != NULL:
             slow_flush(c.slow)
         fd_store32(&c.post.inflight_used, c.inflight_used)

@@ -20,6 +20,7 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, close, recvmmsg, sendmmsg, watch
+from fastdns.coordinator._channels cimport channel_upstream
 from fastdns.coordinator._inflight cimport (
     attempt_add,
     attempt_find,
@@ -51,7 +52,6 @@ from fastdns.coordinator._state cimport (
     NONE,
     POOL_SOCKETS,
     RX_ROOM,
-    UPSTREAM_CHANNELS,
     UPSTREAM_SOCKETS,
     ask_rc,
     channel_t,
@@ -193,7 +193,7 @@ cdef uint32_t choose_channel(coordinator_t *c, upstream_t *upstream, uint32_t av
 
 
 cdef void udp_retire(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef upstream_t *upstream = &c.upstreams[index // UPSTREAM_CHANNELS]
+    cdef upstream_t *upstream = &c.upstreams[channel_upstream(index)]
     cdef uint32_t place
     for place in range(<uint32_t>POOL_SOCKETS):
         if upstream.pool[place] == index:
@@ -245,10 +245,6 @@ cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     return ASK_OK
 
 
-cdef inline uint32_t upstream_of(uint32_t channel) noexcept nogil:
-    return channel // UPSTREAM_CHANNELS
-
-
 cdef void batch_send(coordinator_t *c, udp_batch_t *batch) noexcept nogil:
     # One sendmmsg, more only where the kernel stopped in between.
     cdef channel_t *channel = &c.channels[batch.channel]
@@ -269,11 +265,11 @@ cdef void batch_send(coordinator_t *c, udp_batch_t *batch) noexcept nogil:
             # A full queue passes: silence, and the questions are asked again. Anything else (port
             # unreachable, no route, no permission) tells that nobody is there.
             if errno != EAGAIN and errno != ENOBUFS and errno != ENOMEM:
-                c.upstreams[upstream_of(batch.channel)].error = errno
+                c.upstreams[channel_upstream(batch.channel)].error = errno
                 channel.failed = CHANNEL_REFUSED
                 c.channel_failed = 1
             break
-    count_sockets(c, upstream_of(batch.channel), False, batch.count - (channel.sent == 0), channel.sent == 0)
+    count_sockets(c, channel_upstream(batch.channel), False, batch.count - (channel.sent == 0), channel.sent == 0)
     channel.sent += batch.count
     batch.count = 0
 
@@ -294,7 +290,7 @@ cdef uint32_t udp_receive(coordinator_t *c, uint32_t index) noexcept nogil:
     if count > 0:
         return <uint32_t>count
     if count < 0 and errno != EAGAIN and errno != EINTR and errno != ENOMEM:
-        c.upstreams[upstream_of(index)].error = errno
+        c.upstreams[channel_upstream(index)].error = errno
         channel.failed = CHANNEL_REFUSED
         c.channel_failed = 1
     return 0
