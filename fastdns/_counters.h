@@ -71,6 +71,8 @@
     X(changed_full, "questions refused because no place was left for what a table made of them") \
     X(slow_full, "questions refused because too many of their block waited for the Python thread") \
     X(loops, "own questions that came back from an upstream") \
+    X(cut_answers, "NXDOMAIN answered without asking because an ancestor of the name does not exist") \
+    X(cut_questions, "questions put to find out which ancestor of a name does not exist") \
     /* coordinator: the cache */ \
     X(stores, "entries stored") \
     X(not_stored, "answers handed on and not stored") \

@@ -81,6 +81,8 @@ enum {                            /* fd_block_t.flags */
     FD_BLOCK_KEEP_TTL = 1,        /* hits carry the TTL that was stored */
     FD_BLOCK_ERRORS = 2,          /* failures go to the log */
     FD_BLOCK_LOOP = 4,            /* upstreams that send questions back here are found out */
+    FD_BLOCK_CUT = 8,             /* a name below one that doesn't exist doesn't either; RFC 8020 */
+    FD_BLOCK_CUT_LEARN = 16,      /* and it is found out which one doesn't */
 };
 
 enum {                            /* fd_step_t.kind; what `argument` leads to */

@@ -13,6 +13,8 @@ from fastdns._shm cimport (
     FD_BLOCK_ERRORS,
     FD_BLOCK_KEEP_TTL,
     FD_BLOCK_LOOP,
+    FD_BLOCK_CUT,
+    FD_BLOCK_CUT_LEARN,
     FD_FORWARD_UPSTREAMS,
     FD_GROUP_ANY_CLASS,
     FD_GROUP_FAMILY,
@@ -346,7 +348,9 @@ cdef bytes block_of(_Segment segment, int number, block):
         out.slow_limit = block.slow_limit
         out.flags = <uint16_t>((FD_BLOCK_KEEP_TTL if block.keep_ttl else 0)
                                | (FD_BLOCK_ERRORS if block.errors else 0)
-                               | (FD_BLOCK_LOOP if block.loop else 0))
+                               | (FD_BLOCK_LOOP if block.loop else 0)
+                               | (FD_BLOCK_CUT if block.cut else 0)
+                               | (FD_BLOCK_CUT_LEARN if block.cut_learn else 0))
     return <bytes>(<char *>&out)[:sizeof(out)]
 
 

@@ -191,6 +191,8 @@ class Block:
     keep_ttl: bool = False  #: hits carry the TTL that was stored
     errors: bool = False  #: failures go to the log
     loop: bool = False  #: upstreams that send questions back here are found out
+    cut: bool = False  #: nothing exists below a name that does not (RFC 8020)
+    cut_learn: bool = False  #: and it is asked which ancestor of a name does not
     slow_limit: int = 64  #: questions that may wait for the Python thread
 
 

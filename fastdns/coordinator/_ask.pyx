@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A question is put to an upstream, and put again after silence."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastdns._proto cimport EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, EDE_OTHER
 from fastdns._shm cimport (
@@ -15,6 +15,7 @@ from fastdns._shm cimport (
 )
 from fastdns._stats cimport FD_C_changed_full, FD_C_slow_full, FD_C_upstream_retries, bump
 from fastdns.coordinator._conclude cimport conclude_made, fail
+from fastdns.coordinator._cut cimport cut_answer
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -84,6 +85,8 @@ cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
     if rc != TABLE_FORWARD:
         walk_failed(c, index, rc)
         return
+    if cut_answer(c, index):
+        return
     flight.refused = barred(c, flight)
     upstream = upstream_first(c, flight)
     if upstream == NONE:
@@ -136,7 +139,7 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
     cdef flight_t *flight = &c.flights[index]
     flight.upstream = <uint8_t>upstream
     flight.tries = 0
-    flight.state &= ~<uint8_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
 
 
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:

@@ -20,5 +20,10 @@ cdef void conclude(coordinator_t *c, uint32_t flight, const uint8_t *msg) noexce
 # End it with the answer that a step made: c.made, c.made_len.
 cdef void conclude_made(coordinator_t *c, uint32_t flight) noexcept nogil
 
+# End it with a message that follows from an answer of `since_ms`: it lives no longer than that one.
+# False: the message is of no use, and the flight goes on.
+cdef bint conclude_since(coordinator_t *c, uint32_t flight, const uint8_t *msg, uint32_t octets,
+                         uint64_t since_ms) noexcept nogil
+
 # End it with SERVFAIL and this info code. `kind`: FD_ERROR_* for a line of `errors`, 0: none.
 cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede, uint8_t kind) noexcept nogil

@@ -197,6 +197,25 @@ cdef void conclude_made(coordinator_t *c, uint32_t index) noexcept nogil:
     conclude(c, index, c.made)
 
 
+cdef bint conclude_since(coordinator_t *c, uint32_t index, const uint8_t *msg, uint32_t octets,
+                         uint64_t since_ms) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef source_t source
+    cdef judge_rc verdict
+    if parse_response(msg, octets, c.response) != RESPONSE_OK:
+        return False
+    source_of(c, flight, &source)
+    verdict = judge(&source, &flight.question, flight_qname(c, flight), msg, c.response, since_ms, c.room,
+                    c.entry)
+    if verdict == JUDGE_UNUSABLE:
+        return False
+    if verdict == JUDGE_STORE:
+        store_put(c.store, c.entry, c.now_ms)
+    deliver_answer(c, index, c.entry)
+    end(c, index, c.entry)
+    return True
+
+
 cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef const fd_entry_t *entry = c.entry

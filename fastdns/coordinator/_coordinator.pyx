@@ -33,6 +33,7 @@ from fastdns._shm cimport (
     fd_store32,
 )
 from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
+from fastdns.coordinator._cut cimport cut_open
 from fastdns.coordinator._deaths cimport (
     DEATH_QUARANTINED,
     DEATH_SUSPECT,
@@ -171,7 +172,8 @@ cdef class Coordinator:
             c.restored = <uint8_t *>_reserve(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_reserve(FD_ENTRY_MAX)
         series_open(c)
-        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c) and probes_open(c)):
+        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c) and probes_open(c)
+                and cut_open(c)):
             raise MemoryError("no memory")
 
     def _attach(self, int fd) -> None:

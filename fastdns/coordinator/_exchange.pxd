@@ -16,5 +16,6 @@ cdef void exchange_silence(coordinator_t *c, uint32_t flight) noexcept nogil
 cdef void exchange_resume(coordinator_t *c, uint32_t flight) noexcept nogil
 cdef void exchange_made(coordinator_t *c, uint32_t flight) noexcept nogil
 
-# Ask what finds out about loops, where it is due.
-cdef void exchange_probe(coordinator_t *c) noexcept nogil
+# Put the questions of our own that are due: what finds out about loops (_probe), and for ancestors of
+# names that don't exist (_cut).
+cdef void exchange_own(coordinator_t *c) noexcept nogil

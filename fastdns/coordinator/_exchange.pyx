@@ -28,11 +28,12 @@ from fastdns._proto cimport (
     REFUSED,
     SERVFAIL,
 )
-from fastdns._response cimport RESPONSE_OK, parse_response, response_matches, response_t
+from fastdns._response cimport RESPONSE_NXDOMAIN, RESPONSE_OK, parse_response, response_matches, response_t
 from fastdns._stats cimport FD_C_upstream_malformed, FD_C_upstream_mismatched, FD_C_upstream_truncated, bump
 from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_to
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
+from fastdns.coordinator._cut cimport cut_learn, cut_next
 from fastdns.coordinator._deaths cimport hand_clear
 from fastdns.coordinator._inflight cimport (
     attempt_find,
@@ -133,6 +134,8 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
             return
         if another_asked(c, index, attempt):
             return
+    if c.response.kind == RESPONSE_NXDOMAIN:
+        cut_learn(c, index)
     conclude(c, index, msg)
 
 
@@ -185,7 +188,7 @@ cdef bint another_asked(coordinator_t *c, uint32_t index, uint32_t attempt) noex
 
 
 cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
-    c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
+    c.flights[index].state &= ~<uint16_t>FLIGHT_SLOW
     timers_clear(&c.timers, index)
     hand_take_flight(c, index)
     go_on(c, index)
@@ -193,18 +196,22 @@ cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
 
 
 cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
-    c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
+    c.flights[index].state &= ~<uint16_t>FLIGHT_SLOW
     hand_take_flight(c, index)
     conclude_made(c, index)
     hand_clear(c.post)
 
 
-cdef void exchange_probe(coordinator_t *c) noexcept nogil:
-    cdef uint32_t index
-    while True:                  # each probe is due once
-        index = probe_next(c)
-        if index == NONE:
-            return
+cdef void exchange_own(coordinator_t *c) noexcept nogil:
+    cdef uint32_t index = probe_next(c)
+    while index != NONE:         # each probe is due once
         hand_take_flight(c, index)
         ask(c, index)
         hand_clear(c.post)
+        index = probe_next(c)
+    index = cut_next(c)
+    while index != NONE:         # a look asks for each ancestor once
+        hand_take_flight(c, index)
+        go_on(c, index)
+        hand_clear(c.post)
+        index = cut_next(c)

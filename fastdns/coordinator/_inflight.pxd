@@ -37,6 +37,11 @@ cdef const change_t *flight_changed(const coordinator_t *c, const flight_t *flig
 # is where there was none. NULL: all are taken.
 cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil
 
+# A new flight for a question that fell into a zone, at the first step of its block. NONE: the table is
+# full, which is counted.
+cdef uint32_t flight_begin(coordinator_t *c, const question_t *question, const uint8_t *qname,
+                           uint32_t zone, uint64_t deadline_ms) noexcept nogil
+
 # A flight waits for another one's answer; child_leave: no more.
 cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil
 cdef void child_leave(coordinator_t *c, uint32_t parent) noexcept nogil

@@ -6,12 +6,14 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._memory cimport fd_reserve, fd_take
-from fastdns._shm cimport FD_Q_ALONE
+from fastdns._shm cimport FD_PLUGIN_FORWARD, FD_Q_ALONE, fd_block, fd_zone
+from fastdns._stats cimport FD_C_inflight_full, bump
 from fastdns.coordinator._deaths cimport hand_take
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
     FLIGHT_LISTED,
+    FLIGHT_LOOK,
     FLIGHT_USED,
     INFLIGHT_MAX,
     LONG_NAME_SHARE,
@@ -199,6 +201,21 @@ cdef uint32_t inflight_add(coordinator_t *c, const question_t *question,
     return index
 
 
+cdef uint32_t flight_begin(coordinator_t *c, const question_t *question, const uint8_t *qname,
+                           uint32_t zone, uint64_t deadline_ms) noexcept nogil:
+    cdef uint32_t index = inflight_add(c, question, qname)
+    cdef flight_t *flight
+    if index == NONE:
+        bump(c.counters, FD_C_inflight_full, 1)
+        return NONE
+    flight = &c.flights[index]
+    flight.deadline_ms = deadline_ms
+    flight.zone = <uint16_t>zone
+    flight.block = fd_block(c.config, fd_zone(c.config, zone).block)
+    flight.plugin = FD_PLUGIN_FORWARD
+    return index
+
+
 cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil:
     cdef change_t *change = &c.changes[c.flights[parent].change]
     change.child = <uint16_t>child
@@ -236,6 +253,8 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
         child_leave(c, index)
         c.changes[flight.change].next = free_link(flight.change, c.free_changes)
         c.free_changes = flight.change
+    if flight.state & FLIGHT_LOOK:
+        c.looks_due = True
     flight.state = 0
     flight.waiting = 0
     flight.next = free_link(index, c.free_flights)

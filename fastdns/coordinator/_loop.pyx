@@ -36,7 +36,7 @@ from fastdns._sys cimport (
 )
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._delivery cimport wake_workers
-from fastdns.coordinator._exchange cimport exchange_probe, exchange_response, exchange_silence
+from fastdns.coordinator._exchange cimport exchange_own, exchange_response, exchange_silence
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
 from fastdns.coordinator._queue cimport slow_flush
 from fastdns.coordinator._resume cimport resume_flights, resume_watch
@@ -255,7 +255,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
-        exchange_probe(c)
+        exchange_own(c)
         if sweep_step(c):
             work = BUSY          # the workers' restart waits for the sweep
         settle(c)

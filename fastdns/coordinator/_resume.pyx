@@ -17,27 +17,25 @@ from fastdns._shm cimport (
     FD_ERROR_PLUGIN,
     FD_NO_ZONE,
     FD_PLUGIN_DNS64,
-    FD_PLUGIN_FORWARD,
     FD_PLUGIN_TEMPLATE,
     FD_Q_ALONE,
     FD_Q_RD,
     FD_ZONE_CLIENT,
     FD_ZONE_FAMILY,
     FD_ZONE_REFUSED,
-    fd_block,
     fd_entry_t,
     fd_zone,
 )
-from fastdns._stats cimport FD_C_inflight_full, bump
+from fastdns._stats cimport bump
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._conclude cimport fail, find_stored
 from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_add
 from fastdns.coordinator._exchange cimport exchange_made, exchange_resume
 from fastdns.coordinator._inflight cimport (
     child_join,
+    flight_begin,
     flight_change,
     flight_qname,
-    inflight_add,
     inflight_find,
 )
 from fastdns.coordinator._queue cimport (
@@ -75,7 +73,7 @@ cdef enum:
 
 
 cdef void give_up(coordinator_t *c, uint32_t index, uint8_t kind) noexcept nogil:
-    c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
+    c.flights[index].state &= ~<uint16_t>FLIGHT_SLOW
     fail(c, index, EDE_OTHER, kind)
 
 
@@ -105,18 +103,11 @@ cdef void go(coordinator_t *c, uint32_t index, const slow_result_t *result) noex
 # A flight for a question of our own. It ends when the one does that leads to it, at the latest.
 cdef uint32_t new_child(coordinator_t *c, uint32_t parent, const question_t *question, const uint8_t *qname,
                         uint32_t zone) noexcept nogil:
-    cdef uint32_t index = inflight_add(c, question, qname)
-    cdef flight_t *flight
+    cdef uint32_t index = flight_begin(c, question, qname, zone, c.flights[parent].deadline_ms)
     cdef change_t *change
     if index == NONE:
-        bump(c.counters, FD_C_inflight_full, 1)
         return NONE
-    flight = &c.flights[index]
-    flight.deadline_ms = c.flights[parent].deadline_ms
-    flight.zone = <uint16_t>zone
-    flight.block = fd_block(c.config, fd_zone(c.config, zone).block)
-    flight.plugin = FD_PLUGIN_FORWARD
-    change = flight_change(c, flight)
+    change = flight_change(c, &c.flights[index])
     if change != NULL:
         change.depth = c.changes[c.flights[parent].change].depth + 1
     return index
@@ -145,7 +136,7 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
         slow_result_qname(result), result.qname_len,
         key_extra(question.group, question.variant, question.key_flags, question.qtype, question.qclass),
         c.cache.hash_key, qname)
-    flight.state &= ~<uint8_t>FLIGHT_SLOW
+    flight.state &= ~<uint16_t>FLIGHT_SLOW
     child = inflight_find(c, &question, qname)
     if child == index:           # it waits for itself
         give_up(c, index, FD_ERROR_PLUGIN)

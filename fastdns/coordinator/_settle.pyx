@@ -4,7 +4,7 @@
 The questions of a channel that failed are asked again elsewhere at once, not after their silence.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from fastdns._proto cimport EDE_NETWORK_ERROR
 from fastdns._shm cimport FD_ERROR_REFUSED
@@ -75,7 +75,7 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
     if not broken:
         upstream_silent(&c.upstreams[channel_upstream(channel)], SILENCES)
     for i in range(count):
-        c.flights[c.orphans[i]].state &= ~<uint8_t>FLIGHT_ORPHAN
+        c.flights[c.orphans[i]].state &= ~<uint16_t>FLIGHT_ORPHAN
         if c.flights[c.orphans[i]].state & FLIGHT_USED:
             hand_take_flight(c, c.orphans[i])
             rehome(c, c.orphans[i], channel_upstream(channel), broken)

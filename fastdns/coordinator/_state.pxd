@@ -52,6 +52,7 @@ cdef enum:
     TCP_TX_ROOM = 32 * 1024      # at least 110 of the largest queries
     WORKERS = 16                 # FD_MAX_WORKERS
     UPSTREAMS = 32               # FD_MAX_UPSTREAMS
+    LOOKS = 32                   # looks for ancestors that don't exist, at once
 
 cdef enum:                       # flight_t.state
     FLIGHT_USED = 1
@@ -62,6 +63,7 @@ cdef enum:                       # flight_t.state
     FLIGHT_AGAIN = 32            # its channel failed once, and it was asked once more on another
     FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
     FLIGHT_SLOW = 128            # the Python thread has it
+    FLIGHT_LOOK = 256            # a question of our own: a look (_cut.pyx) waits for its end
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
@@ -105,8 +107,8 @@ ctypedef struct flight_t:        # a question under way
     uint16_t parents             # first of the flights that wait for this one's answer
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
-    uint8_t state                # FLIGHT_*
     uint8_t plugin               # FD_PLUGIN_*: what makes the answer
+    uint16_t state               # FLIGHT_*
     uint8_t qname[SHORT_NAME]
 
 ctypedef struct change_t:        # what a table made of a flight's question, and who asked it
@@ -148,6 +150,13 @@ ctypedef struct probe_t:         # an upstream of a block with `loop` (_probe.py
     uint8_t state
     uint8_t qname_len
     uint8_t qname[255]
+
+ctypedef struct look_t:          # for the ancestor of a name that does not exist (_cut.pyx)
+    question_t question          # that was answered NXDOMAIN
+    uint64_t until_ms
+    uint16_t zone
+    uint16_t asked               # the last ancestor that was asked for, NONE: none yet
+    uint8_t qname[256]
 
 ctypedef struct channel_t:       # a UDP socket, or a TCP connection
     int fd                       # -1: closed
@@ -242,6 +251,11 @@ ctypedef struct coordinator_t:
     uint32_t looping[128]        # of each block, bit i: upstream i sends its questions back here
     uint32_t probe_count
     probe_t *probes
+    look_t *looks                # NULL: no block cuts
+    uint32_t look_count
+    uint32_t learned             # questions for them in the second that began at
+    uint64_t learn_second_ms
+    uint8_t looks_due            # one of them can go on
     uint64_t probe_due_ms        # the next that is due
     upstream_t upstreams[UPSTREAMS]
     channel_t *channels

@@ -10,6 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from fastdns._shm cimport (
     FD_PLUGIN_HOSTS,
     FD_PLUGIN_WHOAMI,
+    FD_BLOCK_CUT,
     FD_STEP_FORWARD,
     FD_STEP_HOSTS,
     FD_STEP_RULE,
@@ -131,4 +132,6 @@ cdef bint table_changes(const coordinator_t *c) noexcept nogil:
         for i in range(block.steps.count):
             if steps[i].kind != FD_STEP_FORWARD:
                 return True
+        if block.flags & FD_BLOCK_CUT:
+            return True
     return False

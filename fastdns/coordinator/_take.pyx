@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A question from a worker's ring: read, checked, joined to one under way, answered from the cache, or begun."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastdns._name cimport name_length
@@ -9,12 +9,10 @@ from fastdns._proto cimport EDE_OTHER, REFUSED, TYPE_HINFO
 from fastdns._shm cimport (
     FD_ERROR_BUSY,
     FD_NO_ZONE,
-    FD_PLUGIN_FORWARD,
     FD_Q_ALONE,
     FD_Q_CLIENT,
     FD_RECORD_QUESTION,
     FD_ZONE_REFUSED,
-    fd_block,
     fd_question_client_off,
     fd_question_client_t,
     fd_question_t,
@@ -23,7 +21,6 @@ from fastdns._shm cimport (
 )
 from fastdns._stats cimport (
     FD_C_changed_full,
-    FD_C_inflight_full,
     FD_C_found_stored,
     FD_C_joined,
     FD_C_quarantined,
@@ -36,7 +33,7 @@ from fastdns.coordinator._ask cimport go_on
 from fastdns.coordinator._conclude cimport answer_stored, fail
 from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses
 from fastdns.coordinator._delivery cimport deliver_stored, refuse_question
-from fastdns.coordinator._inflight cimport flight_join, flight_change, inflight_add, inflight_find
+from fastdns.coordinator._inflight cimport flight_begin, flight_change, flight_join, inflight_find
 from fastdns.coordinator._judge cimport judge_none
 from fastdns.coordinator._probe cimport probe_returned
 from fastdns.coordinator._state cimport NONE, change_t, coordinator_t, flight_t, question_t
@@ -97,7 +94,6 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
                 uint64_t ticket, const fd_question_client_t *client) noexcept nogil:
     cdef uint32_t index = NONE
     cdef uint32_t zone
-    cdef flight_t *flight
     if question.qtype == TYPE_HINFO and c.probe_count and probe_returned(c, question, qname):
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
@@ -116,18 +112,12 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     if not question.flags & FD_Q_ALONE and answer_stored(c, worker, question, qname, ticket, zone):
         bump(c.counters, FD_C_found_stored, 1)
         return
-    index = inflight_add(c, question, qname)
+    index = flight_begin(c, question, qname, zone, c.now_ms + c.config.question_deadline_ms)
     if index == NONE:
-        bump(c.counters, FD_C_inflight_full, 1)
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
     flight_join(c, index, worker, ticket)
-    flight = &c.flights[index]
-    flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
-    flight.zone = <uint16_t>zone
-    flight.block = fd_block(c.config, fd_zone(c.config, zone).block)
-    flight.plugin = FD_PLUGIN_FORWARD
-    if question.flags & FD_Q_CLIENT and not keep_client(c, flight, client):
+    if question.flags & FD_Q_CLIENT and not keep_client(c, &c.flights[index], client):
         bump(c.counters, FD_C_changed_full, 1)
         fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
         return

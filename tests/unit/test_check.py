@@ -150,11 +150,6 @@ def test_words_not_acted_on_are_listed() -> None:
     assert notes("timeouts {", "maxtcpqueries 5", "}") == ["f:2: plugin timeouts: maxtcpqueries 5"]
 
 
-def test_settings_not_acted_on_are_listed() -> None:
-    corefile = parse_corefile("fastdns {\ncluster_zones a b\n}\n", "f", {})
-    assert [str(note.text) for note in explain.not_acted_on(corefile)] == ["fastdns: cluster_zones a. b."]
-
-
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Corefile"
     assert check(tmp_path, ". {\nwhoami\n}\n") == 0

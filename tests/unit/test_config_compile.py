@@ -300,3 +300,44 @@ def test_a_missing_hosts_file_is_said() -> None:
         "Corefile:3: hosts: /nonexistent/hosts: No such file or directory; going on without it",
     )
     assert found.hosts_files == ((Path("/nonexistent/hosts"), 1.0),)
+
+
+RKE2 = (
+    "cluster.local:53 {{\n{0}forward . 10.43.0.10\n}}\nin-addr.arpa:53 {{\n{0}forward . 10.43.0.10\n}}\n"
+    "corp.example:53 {{\n{0}forward . 10.1.1.1\n}}\nexample.net:53 {{\n{0}forward . 10.43.0.10\n}}\n"
+    ".:53 {{\n{0}forward . 192.0.2.1\n}}\n"
+)
+
+
+def cutting(text: str) -> dict[str, tuple[bool, bool]]:
+    """Of each zone: whether it cuts, and learns where."""
+    found = compiled(text)
+    blocks = found.config.blocks
+    return {one.name: (blocks[one.block].cut, blocks[one.block].cut_learn) for one in zones(found)}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("settings", "cut", "learn"),
+    [
+        ("", "cluster.local. in-addr.arpa. example.net.", "cluster.local. in-addr.arpa. example.net."),
+        ("fastdns {\ncluster_zones cluster.local\n}\n", "cluster.local.", "cluster.local."),
+        ("fastdns {\nnxdomain_cut\n}\n", "", ""),
+        (
+            "fastdns {\nnxdomain_cut cluster.local example\n}\n",
+            "cluster.local. corp.example.",
+            "cluster.local.",
+        ),
+    ],
+)
+def test_where_nothing_exists_below_what_does_not(settings: str, cut: str, learn: str) -> None:
+    found = cutting(settings + RKE2.format(f"cache\n{BIND}"))
+    assert {name for name, (cuts, _) in found.items() if cuts} == set(cut.split())
+    assert {name for name, (_, learns) in found.items() if learns} == set(learn.split())
+
+
+def test_a_cut_needs_a_cache_and_one_source() -> None:
+    assert not any(cuts for cuts, _ in cutting(RKE2.format(BIND)).values())
+    text = RKE2.format(f"cache\n{BIND}").replace(
+        "forward . 10.43.0.10", "forward . 10.43.0.10 {\nexcept a.b\n}"
+    )
+    assert not any(cuts for cuts, _ in cutting(text).values())

@@ -22,6 +22,7 @@ from fastdns.control._tables import (
     MAX_ZONES,
 )
 from fastdns.control.addresses import Endpoint
+from fastdns.control.config.cluster import cluster_blocks, lie_below
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
@@ -81,6 +82,7 @@ class _Compiler:
         self.numbers = numbers
         self.warnings: list[str] = []
         self.served = list(self._served())
+        self.cluster = cluster_blocks(corefile)
         self.endpoints = tuple(dict.fromkeys(one.endpoint for one in self.served))
         self.upstream_numbers: dict[str, int] = {}
         self.from_files: dict[str, str] = {}  # upstreams of resolv.conf files: what the text calls them
@@ -104,7 +106,8 @@ class _Compiler:
             "blocks", [(self._block_key(one), place) for place, one in enumerate(self.blocks)], MAX_BLOCKS
         )
         compiled = {
-            block_numbers[self._block_key(block)]: self._block(block, upstreams) for block in self.blocks
+            block_numbers[self._block_key(block)]: self._block(place, block, upstreams)
+            for place, block in enumerate(self.blocks)
         }
         zone_numbers = self._numbers_of(
             "zones", [(f"{groups[one.endpoint]} {one.key.zone}", one.block) for one in self.served], MAX_ZONES
@@ -254,7 +257,7 @@ class _Compiler:
 
     # ---- blocks, limits ----
 
-    def _block(self, block: ServerBlock, upstreams: dict[int, Upstream]) -> Block:
+    def _block(self, place: int, block: ServerBlock, upstreams: dict[int, Upstream]) -> Block:
         steps = steps_of(
             block,
             lambda forward: tuple(self.upstream_numbers[str(one)] for one in self._asked(forward)),
@@ -266,8 +269,20 @@ class _Compiler:
             errors=block.errors is not None,
             loop=block.loop is not None,
             slow_limit=_SLOW_LIMIT,
+            cut=self._cuts(place, block),
+            cut_learn=self._cuts(place, block) and place in self.cluster,
         )
         return replace(made, text=_text(made, upstreams, self.from_files, needs_client(block)))
+
+    def _cuts(self, place: int, block: ServerBlock) -> bool:
+        """Whether an NXDOMAIN is one for all that lies below the name, too (RFC 8020).
+
+        All names of the block have to come from the same servers; and it needs a cache to know.
+        """
+        if block.cache is None or len(block.forward) != 1 or block.forward[0].except_:
+            return False
+        zones = self.corefile.settings.nxdomain_cut
+        return place in self.cluster if zones is None else lie_below(block, zones)
 
     def _limits(self, limits: Limits) -> Limits:
         """The times of TCP clients: one setting for the server, the longest that a block asks for."""

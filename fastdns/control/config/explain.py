@@ -55,8 +55,7 @@ def settings_rows(settings: model.Settings) -> list[Row]:
 
 def not_acted_on(corefile: Corefile) -> list[Note]:
     """Options that are accepted and not yet acted on."""
-    where = Position(corefile.path, 1)
-    notes = [Note(where, f"fastdns: {text}") for text in _later(corefile.settings)]
+    notes: list[Note] = []
     for block in corefile.blocks:
         for name in PLUGINS:
             for plugin in plugins_of(block, name):

@@ -141,8 +141,17 @@ class Settings:
         Option(
             "cluster_zones",
             Several(k.Zones(), least=0),
-            "zones of the cluster; not said: what is forwarded to the cluster DNS, but `.`",
-            later=True,
+            "zones of the cluster; not said: all but `.` that are forwarded to the servers of `cluster.local`"
+            " or of a reverse zone of their own",
+        ),
+    ] = None
+    nxdomain_cut: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "nxdomain_cut",
+            Several(k.Zones(), least=0),
+            "zones in which nothing exists below a name that does not (RFC 8020); not said: the cluster's;"
+            " no zone: nowhere",
         ),
     ] = None
 

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing exists below a name that does not exist (RFC 8020): what that answers, and what it asks."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import dns.name
+import dns.rcode
+import dns.rdatatype
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastdns.control.model import Block, Forward, NameStep
+from tests.coordtools import NXDOMAIN, SOON, Asked, Reply, Upstream, World, records
+from tests.unit.test_chain import block, running
+
+CLUSTER = "cluster.local."
+SERVICE = "web.team.svc.cluster.local."
+CUT: Final[dict[str, Any]] = {"uniform_ttl": True, "negative_max_s": 300, "cut": True, "cut_learn": True}
+
+
+def cluster(*names: str, ttl: int = 300) -> Callable[[Asked], Reply]:
+    """A server of cluster.local that has these names, an address each."""
+    have = {dns.name.from_text(name) for name in names}
+    above = {dns.name.Name(name[i:]) for name in have for i in range(1, len(name) - 1)}
+    soa = f"ns.dns.{CLUSTER} hostmaster.{CLUSTER} 7 7200 1800 86400 {ttl}"
+
+    def play(asked: Asked) -> Reply:
+        message = dns.message.make_response(asked.query, recursion_available=True)
+        name = message.question[0].name
+        if name in have and message.question[0].rdtype == dns.rdatatype.A:
+            message.answer.append(records(name.to_text(), ttl, "A", "10.1.2.3"))
+            return message.to_wire()
+        if name not in have and name not in above:
+            message.set_rcode(dns.rcode.NXDOMAIN)
+        message.authority.append(records(CLUSTER, ttl, "SOA", soa))
+        return message.to_wire()
+
+    return play
+
+
+def served(up: Upstream, of: Block | None = None) -> AbstractContextManager[World]:
+    return running({CLUSTER: of or block(Forward((0,)), **CUT)}, up)
+
+
+def asked_for(up: Upstream) -> list[str]:
+    return [one.qname.removesuffix(f".{CLUSTER}") for one in up.asked]
+
+
+def learned(w: World, up: Upstream, count: int) -> None:
+    """Wait until upstream was asked so many questions, and has answered them."""
+    w.wait(lambda: w.count("upstream_answers") >= count, f"{count} answers")
+    assert len(up.asked) == count, asked_for(up)
+
+
+def test_what_lies_below_a_name_that_does_not_exist_is_not_asked() -> None:
+    with Upstream(cluster(SERVICE)) as up, served(up) as w:
+        first = w.ask("api.vendor.com.team.svc.cluster.local.").message()
+        assert first.rcode() == dns.rcode.NXDOMAIN
+        learned(w, up, 4)
+        assert asked_for(up) == ["api.vendor.com.team.svc", "svc", "team.svc", "com.team.svc"]
+        for name in ("www.other.com.team.svc.cluster.local.", "api.vendor.com.team.svc.cluster.local."):
+            answer = w.ask(name, "AAAA")
+            assert (answer.kind, answer.rcode, answer.counts) == (NXDOMAIN, 3, (0, 1, 0))
+            message = answer.message()
+            assert message.authority[0].name.to_text() == CLUSTER
+            assert message.authority[0][0].mname.to_text() == f"ns.dns.{CLUSTER}"
+            assert message.authority[0][0].serial == 7
+        assert len(up.asked) == 4
+        assert (w.count("cut_answers"), w.count("cut_questions")) == (2, 3)
+
+
+def test_what_exists_is_asked_without_more() -> None:
+    with Upstream(cluster(SERVICE)) as up, served(up) as w:
+        assert w.ask(SERVICE).message().answer
+        assert w.ask(SERVICE, "AAAA").message().rcode() == dns.rcode.NOERROR
+        learned(w, up, 2)
+        assert w.count("cut_questions") == 0
+
+
+def test_an_answer_made_so_is_as_old_as_its_ancestors() -> None:
+    with Upstream(cluster(SERVICE)) as up, served(up) as w:
+        w.ask("a.b.com.team.svc.cluster.local.")
+        learned(w, up, 4)
+        ancestor = w.ask("com.team.svc.cluster.local.")
+        time.sleep(0.3)
+        made = w.ask("other.com.team.svc.cluster.local.")
+        assert (made.stored_ms, made.ttl_s) == (ancestor.stored_ms, ancestor.ttl_s)
+
+
+def test_a_service_that_appears_is_seen_when_its_denial_is_over() -> None:
+    play = [cluster(SERVICE, ttl=5)]
+    brief = block(Forward((0,)), **CUT | {"negative_max_s": 5})
+    with Upstream(lambda asked: play[0](asked)) as up, served(up, brief) as w:
+        began = time.monotonic()
+        w.ask("a.b.new.team.svc.cluster.local.")
+        learned(w, up, 4)
+        assert w.ask("pod.new.team.svc.cluster.local.").rcode == 3
+        play[0] = cluster(SERVICE, "pod.new.team.svc.cluster.local.")
+        while w.ask("pod.new.team.svc.cluster.local.").rcode:
+            assert time.monotonic() < began + 5 + SOON
+            time.sleep(0.05)
+        assert time.monotonic() - began < 5.5
+
+
+def test_an_alias_that_leads_nowhere_exists() -> None:
+    def play(asked: Asked) -> Reply:
+        message = dns.message.from_wire(cluster(SERVICE)(asked) or b"")  # type: ignore[arg-type]
+        if message.question[0].name.to_text().startswith("alias."):
+            message.answer.append(records(asked.qname, 5, "CNAME", f"gone.{CLUSTER}"))
+        return message.to_wire()
+
+    with Upstream(play) as up, served(up) as w:
+        w.ask("a.alias.cluster.local.")
+        learned(w, up, 2)
+        w.ask("b.alias.cluster.local.")
+        learned(w, up, 3)
+        assert w.count("cut_answers") == 0
+
+
+def test_a_client_that_wants_proofs_is_not_cut_off() -> None:
+    with Upstream(cluster(SERVICE)) as up, served(up) as w:
+        w.ask("a.com.cluster.local.")
+        learned(w, up, 2)
+        assert asked_for(up) == ["a.com", "com"]
+        w.ask("b.com.cluster.local.", key_flags=1)
+        w.ask("b.com.cluster.local.", key_flags=2)
+        w.ask("b.com.cluster.local.", "DS")
+        learned(w, up, 5)
+        assert w.ask("b.com.cluster.local.").rcode == 3
+        assert len(up.asked) == 5
+
+
+def test_where_nothing_is_learned_what_is_known_counts() -> None:
+    known = block(Forward((0,)), **CUT | {"cut_learn": False})
+    with Upstream(cluster(SERVICE)) as up, served(up, known) as w:
+        w.ask("a.com.cluster.local.")
+        assert w.ask("com.cluster.local.").rcode == 3
+        assert w.ask("b.com.cluster.local.").rcode == 3
+        learned(w, up, 2)
+
+
+def test_a_name_that_a_rule_makes_is_asked_for() -> None:
+    steps = (
+        NameStep("suffix", ".old.cluster.local.", ".team.svc.cluster.local.", automatic=True),
+        Forward((0,)),
+    )
+    with Upstream(cluster(SERVICE)) as up, served(up, block(*steps, **CUT)) as w:
+        w.ask("a.old.cluster.local.")
+        w.ask("old.cluster.local.")
+        assert w.ask("web.old.cluster.local.").message().answer
+        learned(w, up, 3)
+
+
+def test_a_question_for_an_ancestor_that_fails_is_put_once() -> None:
+    def play(asked: Asked) -> Reply:
+        if asked.qname.startswith(("a.", "b.")):
+            return cluster(SERVICE)(asked)
+        return asked.wire[:2] + b"\x80\x00" + bytes(8)  # an answer to no question
+
+    with Upstream(play) as up, served(up) as w:
+        w.ask("a.com.cluster.local.")
+        w.wait(lambda: w.count("cut_questions") == 1 and w.post.inflight == 0, "the look's end")
+        assert w.ask("b.com.cluster.local.").rcode == 3
+
+
+NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(".".join)
+
+
+@given(have=st.lists(NAMES, min_size=1, max_size=4), questions=st.lists(NAMES, min_size=1, max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_no_answer_is_another_than_the_servers(have: list[str], questions: list[str]) -> None:
+    truth = cluster(*(f"{name}.{CLUSTER}" for name in have))
+    with Upstream(truth) as up, served(up) as w:
+        for name in questions:
+            query = dns.message.make_query(f"{name}.{CLUSTER}", "A")
+            said = w.ask(f"{name}.{CLUSTER}").message()
+            meant = dns.message.from_wire(truth(Asked(query.to_wire(), ("", 0), False, 0.0)) or b"")  # type: ignore[arg-type]
+            assert (said.rcode(), bool(said.answer)) == (meant.rcode(), bool(meant.answer)), name
