@@ -118,16 +118,40 @@ _Static_assert(sizeof(fd_step_t) == 8, "SHM_LAYOUT");
 
 enum { FD_FORWARD_UPSTREAMS = 16 };
 
+enum {                            /* fd_forward_t.policy: the order in which a question's upstreams are asked */
+    FD_POLICY_SEQUENTIAL = 0,     /* as written */
+    FD_POLICY_RANDOM = 1,
+    FD_POLICY_ROUND_ROBIN = 2,    /* the next one first, the others as written */
+    FD_POLICY_FASTEST = 3,        /* by their round-trip times */
+};
+enum {                            /* fd_forward_t.flags */
+    FD_FORWARD_NODATA_NEXT = 1,   /* on NODATA the step behind it is asked, if it is a forward */
+    FD_FORWARD_FAILFAST = 2,      /* SERVFAIL at once when all upstreams are down */
+    FD_FORWARD_CHECK_NO_RD = 4,   /* health checks without RD */
+};
+
 typedef struct {
     uint32_t name_off;            /* FROM, lower case, wire; from the segment's start */
     uint32_t except_off;          /* names, lower case, wire, one behind the other */
     uint16_t except_len;          /* octets of all of them */
     uint8_t name_len;
     uint8_t upstream_count;
-    uint8_t upstreams[FD_FORWARD_UPSTREAMS];   /* numbers, in order of preference */
-    uint8_t pad[4];
+    uint8_t upstreams[FD_FORWARD_UPSTREAMS];   /* numbers, as written */
+    uint16_t number;              /* among all forwards of the configuration: its own state's place */
+    uint8_t policy;               /* FD_POLICY_* */
+    uint8_t flags;                /* FD_FORWARD_* */
+    uint32_t next_rcodes;         /* bit r: on rcode r the step behind it is asked, if it is a forward */
+    uint32_t failover_rcodes;     /* bit r: on rcode r each of the other upstreams is asked */
+    uint32_t max_fails;           /* an upstream is down after more failed checks in a row; 0: never, and not checked */
+    uint32_t max_attempts;        /* upstreams that may fail a question; 0: no limit */
+    uint32_t max_concurrent;      /* questions under way, more are REFUSED; 0: no limit */
+    uint32_t read_timeout_ms;     /* longest wait for one reply; 0: only ours */
+    uint32_t check_ms;            /* from one check of an upstream to the next */
+    uint32_t check_off;           /* name that a check asks for, lower case, wire */
+    uint8_t check_len;
+    uint8_t pad[7];
 } fd_forward_t;
-_Static_assert(sizeof(fd_forward_t) == 32, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_forward_t) == 72, "SHM_LAYOUT");
 
 /* A rule of `rewrite`. Names are text in lower case, as people write them: a prefix or substring
  * need not end where a label does. */

@@ -108,7 +108,8 @@ cdef extern from "_layout.h" nogil:
         FD_STEP_RCODE, FD_STEP_WHOAMI, FD_STEP_SLOW
         FD_STEP_RULE, FD_STEP_STOP
         FD_MATCH_EXACT, FD_MATCH_PREFIX, FD_MATCH_SUFFIX, FD_MATCH_SUBSTRING
-        FD_FORWARD_UPSTREAMS
+        FD_FORWARD_UPSTREAMS, FD_FORWARD_NODATA_NEXT, FD_FORWARD_FAILFAST, FD_FORWARD_CHECK_NO_RD
+        FD_POLICY_SEQUENTIAL, FD_POLICY_RANDOM, FD_POLICY_ROUND_ROBIN, FD_POLICY_FASTEST
         FD_RECORD_LOG_QUERY, FD_RECORD_LOG_ERROR
         FD_ERROR_TIMEOUT, FD_ERROR_REFUSED, FD_ERROR_NO_UPSTREAM, FD_ERROR_NO_NEXT, FD_ERROR_BUSY
         FD_ERROR_PLUGIN, FD_ERROR_LOOP
@@ -457,6 +458,18 @@ cdef extern from "_layout.h" nogil:
         uint8_t name_len
         uint8_t upstream_count
         uint8_t upstreams[16]
+        uint16_t number
+        uint8_t policy
+        uint8_t flags
+        uint32_t next_rcodes
+        uint32_t failover_rcodes
+        uint32_t max_fails
+        uint32_t max_attempts
+        uint32_t max_concurrent
+        uint32_t read_timeout_ms
+        uint32_t check_ms
+        uint32_t check_off
+        uint8_t check_len
 
     ctypedef struct fd_rule_t:
         uint32_t from_off

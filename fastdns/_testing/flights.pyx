@@ -16,7 +16,6 @@ from fastdns._shm cimport (
     fd_block_t,
     fd_entry_size,
     fd_entry_t,
-    fd_forward_t,
     fd_post_t,
     fd_upstream_t,
     sockaddr_in,
@@ -59,7 +58,7 @@ from fastdns.coordinator._timers cimport (
     timers_wait,
 )
 from fastdns.coordinator._udp cimport udp_ask, udp_close, udp_flush, udp_open, udp_receive, udp_tend
-from fastdns.coordinator._upstream cimport upstream_measured, upstream_next, upstream_wait_ms
+from fastdns.coordinator._upstream cimport upstream_measured, upstream_wait_ms
 
 
 cdef class Timers:
@@ -215,24 +214,6 @@ cdef class RoundTrips:
     @property
     def rttvar_us(self) -> int:
         return self.upstream.rttvar_us
-
-
-def next_upstream(uint32_t count, uint8_t asked, uint16_t refused):
-    cdef coordinator_t *c = <coordinator_t *>malloc(sizeof(coordinator_t))
-    cdef fd_forward_t forward
-    cdef flight_t flight
-    memset(c, 0, sizeof(coordinator_t))
-    memset(&flight, 0, sizeof(flight))
-    memset(&forward, 0, sizeof(forward))
-    forward.upstream_count = <uint8_t>count
-    for i in range(count):
-        forward.upstreams[i] = <uint8_t>i
-    flight.forward = &forward
-    flight.upstream = asked
-    flight.refused = refused
-    index = upstream_next(c, &flight)
-    free(c)
-    return None if index == NONE else index
 
 
 def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t flags, uint8_t key_flags,

@@ -3,6 +3,7 @@
 
 import array
 import fcntl
+import math
 import os
 import socket
 
@@ -15,6 +16,9 @@ from fastdns._shm cimport (
     FD_BLOCK_LOOP,
     FD_BLOCK_CUT,
     FD_BLOCK_CUT_LEARN,
+    FD_FORWARD_CHECK_NO_RD,
+    FD_FORWARD_FAILFAST,
+    FD_FORWARD_NODATA_NEXT,
     FD_FORWARD_UPSTREAMS,
     FD_GROUP_ANY_CLASS,
     FD_GROUP_FAMILY,
@@ -32,6 +36,10 @@ from fastdns._shm cimport (
     FD_NO_HOST,
     FD_NO_SERIES,
     FD_NO_ZONE,
+    FD_POLICY_FASTEST,
+    FD_POLICY_RANDOM,
+    FD_POLICY_ROUND_ROBIN,
+    FD_POLICY_SEQUENTIAL,
     FD_STEP_CLASS,
     FD_STEP_FORWARD,
     FD_STEP_HOSTS,
@@ -112,10 +120,12 @@ cdef class _Segment:
 
     cdef bytearray data
     cdef dict texts
+    cdef int forwards            # so many so far
 
     def __cinit__(self):
         self.data = bytearray(sizeof(fd_config_t))
         self.texts = {}
+        self.forwards = 0
 
     cdef uint32_t put(self, bytes content) except 0:
         """Append. Returns the offset."""
@@ -191,10 +201,27 @@ cdef void write_zones(_Segment segment, fd_config_t *out, config) except *:
     out.zone_heads.count = heads_count
 
 
+_POLICIES = {
+    "sequential": FD_POLICY_SEQUENTIAL,
+    "random": FD_POLICY_RANDOM,
+    "round_robin": FD_POLICY_ROUND_ROBIN,
+    "fastest": FD_POLICY_FASTEST,
+}
+
+
+def _bits(numbers) -> int:
+    return sum({1 << number for number in numbers})
+
+
+def _at_most(value) -> int:
+    return min(value, 0xffffffff)
+
+
 cdef bytes forward_of(_Segment segment, step):
     cdef fd_forward_t forward
     cdef bytes name = wire_name(step.zone)
     cdef bytes excepted = _wire_names(step.except_)
+    cdef bytes checked = wire_name(step.check.name)
     cdef int i
     memset(&forward, 0, sizeof(forward))
     if len(step.upstreams) > FD_FORWARD_UPSTREAMS:
@@ -206,6 +233,21 @@ cdef bytes forward_of(_Segment segment, step):
     forward.upstream_count = <uint8_t>len(step.upstreams)
     for i, number in enumerate(step.upstreams):
         forward.upstreams[i] = number
+    forward.number = <uint16_t>segment.forwards
+    segment.forwards += 1
+    forward.policy = _POLICIES[step.policy]
+    forward.flags = <uint8_t>((FD_FORWARD_NODATA_NEXT if step.next_on_nodata else 0)
+                              | (FD_FORWARD_FAILFAST if step.failfast else 0)
+                              | (0 if step.check.recursion else FD_FORWARD_CHECK_NO_RD))
+    forward.next_rcodes = _bits(step.next_rcodes)
+    forward.failover_rcodes = _bits(step.failover_rcodes)
+    forward.max_fails = _at_most(step.max_fails)
+    forward.max_attempts = _at_most(step.max_attempts)
+    forward.max_concurrent = _at_most(step.max_concurrent)
+    forward.read_timeout_ms = _at_most(math.ceil(step.read_timeout_s * 1000))
+    forward.check_ms = _at_most(math.ceil(step.check.interval_s * 1000))
+    forward.check_off = segment.text(checked)
+    forward.check_len = <uint8_t>len(checked)
     return <bytes>(<char *>&forward)[:sizeof(forward)]
 
 

@@ -75,12 +75,31 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How an upstream that failed is tried."""
+
+    interval_s: float = 0.5
+    name: str = "."  #: asked for its NS
+    recursion: bool = True  #: with RD
+
+
+@dataclass(frozen=True, slots=True)
 class Forward:
     """A step of a block's chain: names at or below ``zone`` are asked of these upstreams."""
 
-    upstreams: tuple[int, ...]  #: numbers, in order of preference
+    upstreams: tuple[int, ...]  #: numbers, as written
     zone: str = "."
     except_: tuple[str, ...] = ()  #: names at or below these go on to the next step
+    policy: str = "sequential"  #: the order of the upstreams: random, round_robin, sequential or fastest
+    next_rcodes: tuple[int, ...] = ()  #: on these the step behind it is asked, if it is a forward
+    next_on_nodata: bool = False  #: and on NODATA
+    failover_rcodes: tuple[int, ...] = ()  #: on these each of the other upstreams is asked
+    max_fails: int = 2  #: an upstream is down after more failed checks; 0: never, and not checked
+    max_attempts: int = 0  #: upstreams that may fail a question; 0: no limit
+    max_concurrent: int = 0  #: questions under way, more are REFUSED; 0: no limit
+    failfast: bool = False  #: SERVFAIL at once when all are down
+    read_timeout_s: float = 2.0  #: longest wait for one reply
+    check: HealthCheck = HealthCheck()
 
 
 @dataclass(frozen=True, slots=True)

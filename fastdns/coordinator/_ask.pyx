@@ -16,6 +16,7 @@ from fastdns._shm cimport (
 from fastdns._stats cimport FD_C_changed_full, FD_C_slow_full, FD_C_upstream_retries, bump
 from fastdns.coordinator._conclude cimport conclude_made, fail
 from fastdns.coordinator._cut cimport cut_answer
+from fastdns.coordinator._policy cimport policy_first, policy_next
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
@@ -45,8 +46,6 @@ from fastdns.coordinator._upstream cimport (
     SILENCES,
     TCP_WAIT_MS,
     WAIT_MAX_MS,
-    upstream_first,
-    upstream_next,
     upstream_silent,
     upstream_wait_ms,
 )
@@ -88,7 +87,7 @@ cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
     if cut_answer(c, index):
         return
     flight.refused = barred(c, flight)
-    upstream = upstream_first(c, flight)
+    upstream = policy_first(c, flight)
     if upstream == NONE:
         fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_NO_UPSTREAM)
         return
@@ -115,7 +114,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
             break
         upstream_silent(&c.upstreams[flight.upstream], SILENCES)
         flight.refused |= <uint32_t>1 << flight.upstream
-        other = upstream_next(c, flight)
+        other = policy_next(c, flight)
         if other == NONE:
             fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
             return
@@ -155,14 +154,14 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     upstream_silent(&c.upstreams[flight.upstream], 1)
     if over_tcp(c, flight):
         # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
-        next_upstream = upstream_next(c, flight)
+        next_upstream = policy_next(c, flight)
         if next_upstream == flight.upstream and flight.attempts != NONE:
             timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
             return
     elif flight.tries < SAME_UPSTREAM and c.upstreams[flight.upstream].silences < SILENCES:
         next_upstream = flight.upstream
     else:
-        next_upstream = upstream_next(c, flight)
+        next_upstream = policy_next(c, flight)
     if next_upstream == NONE:
         next_upstream = flight.upstream
     if next_upstream != flight.upstream:

@@ -43,6 +43,7 @@ from fastdns.coordinator._deaths cimport (
 )
 from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
+from fastdns.coordinator._policy cimport policy_open
 from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._queue cimport SlowQueue, slow_open
@@ -172,8 +173,8 @@ cdef class Coordinator:
             c.restored = <uint8_t *>_reserve(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_reserve(FD_ENTRY_MAX)
         series_open(c)
-        if not (inflight_open(c, waiting) and udp_open(c) and tcp_open(c) and probes_open(c)
-                and cut_open(c)):
+        if not (inflight_open(c, waiting) and policy_open(c) and udp_open(c) and tcp_open(c)
+                and probes_open(c) and cut_open(c)):
             raise MemoryError("no memory")
 
     def _attach(self, int fd) -> None:

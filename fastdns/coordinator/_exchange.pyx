@@ -43,6 +43,7 @@ from fastdns.coordinator._inflight cimport (
     flight_qname,
     hand_take_flight,
 )
+from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
@@ -55,7 +56,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport upstream_measured, upstream_next
+from fastdns.coordinator._upstream cimport upstream_measured
 
 cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
@@ -176,7 +177,7 @@ cdef bint another_asked(coordinator_t *c, uint32_t index, uint32_t attempt) noex
     if flight.upstream != upstream:
         other = flight.upstream
     else:
-        other = upstream_next(c, flight)
+        other = policy_next(c, flight)
     if other == upstream or other == NONE:
         return False
     flight.state |= FLIGHT_REFUSED

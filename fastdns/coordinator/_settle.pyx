@@ -13,6 +13,7 @@ from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport fail
 from fastdns.coordinator._deaths cimport hand_clear
 from fastdns.coordinator._inflight cimport attempt_remove, hand_take_flight
+from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._state cimport (
     CHANNEL_BROKEN,
     FLIGHT_AGAIN,
@@ -25,7 +26,7 @@ from fastdns.coordinator._state cimport (
 )
 from fastdns.coordinator._tcp cimport tcp_flush
 from fastdns.coordinator._udp cimport udp_flush, udp_retire
-from fastdns.coordinator._upstream cimport SILENCES, upstream_next, upstream_silent
+from fastdns.coordinator._upstream cimport SILENCES, upstream_silent
 
 
 cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil:
@@ -50,7 +51,7 @@ cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broke
     if flight.upstream != upstream:
         return                   # it is under way elsewhere already
     if flight.refused >> upstream & 1:
-        other = upstream_next(c, flight)
+        other = policy_next(c, flight)
     if other == NONE and flight.state & FLIGHT_AGAIN:
         fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
         return

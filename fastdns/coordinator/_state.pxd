@@ -94,6 +94,7 @@ ctypedef struct flight_t:        # a question under way
     uint64_t deadline_ms         # the question's, for all its attempts
     const fd_block_t *block      # of the zone it fell into
     const fd_forward_t *forward  # the step whose upstreams are asked; NULL: none took it yet
+    uint64_t order               # 4 bits each, the first in the lowest: places among the forward's upstreams
     uint32_t wait_ms             # silence before it is asked again
     uint16_t zone                # number
     uint16_t step                # of the block: where its walk goes on
@@ -196,6 +197,9 @@ ctypedef struct upstream_t:
     udp_batch_t *batch
     tcp_t tcp
 
+ctypedef struct choice_t:        # what is kept of a `forward` between its questions
+    uint32_t turn                # round_robin: questions so far
+
 ctypedef struct udp_rx_t:        # where UDP responses arrive
     mmsghdr messages[BATCH]
     iovec vectors[BATCH]
@@ -258,6 +262,7 @@ ctypedef struct coordinator_t:
     uint8_t looks_due            # one of them can go on
     uint64_t probe_due_ms        # the next that is due
     upstream_t upstreams[UPSTREAMS]
+    choice_t *choices            # of each forward, by its number
     channel_t *channels
     udp_rx_t *udp_rx
     # judging

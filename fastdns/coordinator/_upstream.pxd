@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# _upstream.pxd: which upstream to ask, and how long to wait for it. nogil.
-# Policies, health and prefetch will live here. Today upstreams are asked in their order, and one
-# that is silent gets one question a second until it answers.
+# _upstream.pxd: how an upstream fares, and how long to wait for it. nogil.
 from libc.stdint cimport uint32_t
 
-from fastdns.coordinator._state cimport coordinator_t, flight_t, upstream_t
+from fastdns.coordinator._state cimport upstream_t
 
 cdef enum:
     # Silence allowed before anything was measured. RFC 6298 s2.1 has 1 s, for hosts half the world away.
@@ -26,11 +24,3 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
 
 # Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
-
-# The upstream for a new question: the first of its `forward` that is not silent, or whose turn it is
-# to be probed, and not among flight.refused. NONE: there is none.
-cdef uint32_t upstream_first(coordinator_t *c, const flight_t *flight) noexcept nogil
-
-# Another upstream of its `forward` for this flight than the one it asked last, where somebody may be, rather one
-# that is not silent; if there is none, the same one; NONE if nobody is at any of them.
-cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Round-trip times of upstreams and their order."""
+"""Round-trip times of upstreams."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdns._shm cimport fd_forward_t
-from fastdns.coordinator._state cimport NONE, coordinator_t, flight_t, upstream_t
+from fastdns.coordinator._state cimport upstream_t
 
 
 cdef void upstream_measured(upstream_t *upstream, uint32_t rtt_us) noexcept nogil:
@@ -35,41 +34,3 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
 
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil:
     upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
-
-
-cdef uint32_t upstream_first(coordinator_t *c, const flight_t *flight) noexcept nogil:
-    cdef const fd_forward_t *forward = flight.forward
-    cdef uint32_t silent = NONE
-    cdef uint32_t number, i
-    for i in range(forward.upstream_count):
-        number = forward.upstreams[i]
-        if flight.refused >> number & 1:
-            continue
-        if c.upstreams[number].silences < SILENCES:
-            return number
-        if silent == NONE:
-            silent = number
-        if c.now_ms >= c.upstreams[number].probe_ms:
-            c.upstreams[number].probe_ms = c.now_ms + PROBE_MS
-            return number
-    return silent
-
-
-cdef uint32_t upstream_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
-    cdef const fd_forward_t *forward = flight.forward
-    cdef uint32_t count = forward.upstream_count
-    cdef uint32_t silent = NONE
-    cdef uint32_t place = 0
-    cdef uint32_t number, _i
-    while place < count and forward.upstreams[place] != flight.upstream:
-        place += 1
-    for _i in range(count):
-        place = place + 1 if place + 1 < count else 0
-        number = forward.upstreams[place]
-        if flight.refused >> number & 1:
-            continue
-        if c.upstreams[number].silences < SILENCES:
-            return number
-        if silent == NONE:
-            silent = number
-    return silent

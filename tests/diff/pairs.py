@@ -49,7 +49,7 @@ class Ask:
     repeat: int = 1  #: ask so often, and compare the last reply and the set of addresses that came first
     hold: float = 0.0  #: s between the connection and the query, over TCP
     idle: float = 0.0  #: s between a first query, whose reply isn't compared, and this on its connection
-    unsteady: bool = False  #: what was asked upstream is not compared
+    unsteady: bool = False  #: neither what was asked upstream nor the last of several answers is compared
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def test_what_rke2_renders() -> None:
     assert last is not None
     assert (first.ttl_min_s, first.ttl_max_s, first.negative_min_s, first.negative_max_s) == (5, 30, 5, 5)
     assert (first.capacity, first.failure_s, first.uniform_ttl) == ((9984, 9984), 5, True)
-    assert (first.errors, first.loop, first.steps) == (True, True, (Forward((0,)),))
-    assert last.steps == (Forward((1, 2)),)
+    assert (first.errors, first.loop, first.steps) == (True, True, (Forward((0,), policy="random"),))
+    assert last.steps == (Forward((1, 2), policy="random"),)
     # What no zone took, and four zones, on two addresses.
     assert len(config.series) == 10
     assert {number for _, _, number in config.series} == set(range(10))

@@ -17,7 +17,6 @@ from fastdns._testing.flights import (
     Sockets,
     Table,
     Timers,
-    next_upstream,
     query,
     random_numbers,
 )
@@ -289,17 +288,6 @@ def test_waiting_is_bounded_whatever_is_measured(rtts: list[int]) -> None:
         trips.measured(rtt)
         assert trips.srtt_us > 0
         assert 20 <= trips.wait_ms(20) <= 1500
-
-
-def test_next_upstream() -> None:
-    assert next_upstream(1, 0, 0) == 0
-    assert next_upstream(3, 0, 0) == 1
-    assert next_upstream(3, 2, 0) == 0
-    assert next_upstream(3, 0, 0b010) == 2
-    assert next_upstream(3, 0, 0b110) == 0
-    assert next_upstream(3, 0, 0b111) is None
-    assert next_upstream(16, 15, 0x7FFF) == 15
-    assert next_upstream(0, 0, 0) is None
 
 
 @given(

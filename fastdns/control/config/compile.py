@@ -354,7 +354,8 @@ def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, st
         elif isinstance(step, ForwardStep):
             servers = [str(upstreams[number].endpoint) for number in step.upstreams]
             asked = " ".join(dict.fromkeys(from_files.get(one, one) for one in servers))
-            steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_})")
+            on = (step.next_rcodes, step.next_on_nodata, step.failover_rcodes)
+            steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_}, {on})")
         else:
             steps.append(repr(step))
     plain = replace(block, steps=(), errors=False, loop=False, capacity=(0, 0), slow_limit=0)

@@ -26,6 +26,7 @@ from fastdns.control.config.rewrite import (
 )
 from fastdns.control.model import (
     Forward,
+    HealthCheck,
     HostsStep,
     NameStep,
     ReplyStep,
@@ -56,7 +57,7 @@ def steps_of(
     steps += (SlowStep(program("template", one, zones=one.zones or block.zones)) for one in block.template)
     if block.hosts is not None:
         steps.append(_hosts(block.hosts, block.zones, warn))
-    steps += (Forward(upstreams(one), one.zone, one.except_) for one in block.forward)
+    steps += (_forward(one, upstreams(one)) for one in block.forward)
     if block.whoami is not None:
         steps.append(WhoamiStep())
     return tuple(steps)
@@ -149,6 +150,25 @@ def _hosts(hosts: Hosts, zones: tuple[str, ...], warn: Callable[[str], None]) ->
     names = host_table(lines(), origins, reverse=not hosts.no_reverse)
     through = hosts.fallthrough
     return HostsStep(names, origins, () if through is None else through or (".",), hosts.ttl_s)
+
+
+def _forward(plugin: ForwardPlugin, upstreams: tuple[int, ...]) -> Forward:
+    check = plugin.health_check
+    return Forward(
+        upstreams,
+        plugin.zone,
+        plugin.except_,
+        policy=plugin.policy,
+        next_rcodes=plugin.next_,
+        next_on_nodata=plugin.next_on_nodata,
+        failover_rcodes=plugin.failover,
+        max_fails=plugin.max_fails,
+        max_attempts=plugin.max_connect_attempts,
+        max_concurrent=plugin.max_concurrent,
+        failfast=plugin.failfast_all_unhealthy_upstreams,
+        read_timeout_s=plugin.read_timeout_s,
+        check=HealthCheck(check.interval_s, lower(check.domain), not check.no_rec),
+    )
 
 
 def _takes_all(forward: ForwardPlugin) -> bool:
