@@ -71,11 +71,14 @@ typedef struct {
     fd_part_t steps;              /* fd_step_t: what is done to a question, in order */
     uint16_t flags;               /* FD_BLOCK_* */
     uint16_t slow_limit;          /* questions that may wait for the Python thread */
+    uint16_t prefetch_hits;       /* that make a name popular: it is asked again ahead of time; 0: never */
+    uint8_t prefetch_percent;     /* of its life, left when that is done */
+    uint8_t pad[5];
     /* names in lower case, wire, one behind the other; `count` is octets */
     fd_part_t cached;             /* only what lies at or below these is cached; none: everything */
     fd_part_t disabled[2];        /* at or below these nothing is kept: success, denial */
 } fd_block_t;
-_Static_assert(sizeof(fd_block_t) == 80, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_block_t) == 88, "SHM_LAYOUT");
 
 enum {                            /* fd_block_t.flags */
     FD_BLOCK_KEEP_TTL = 1,        /* hits carry the TTL that was stored */

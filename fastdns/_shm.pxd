@@ -442,6 +442,8 @@ cdef extern from "_layout.h" nogil:
         fd_part_t steps
         uint16_t flags
         uint16_t slow_limit
+        uint16_t prefetch_hits
+        uint8_t prefetch_percent
         fd_part_t cached
         fd_part_t disabled[2]
 

@@ -28,6 +28,7 @@ from fastdns._shm cimport (
     fd_answer_t,
     fd_at,
     fd_cache_header_t,
+    fd_load16,
     fd_load32,
     fd_load64,
     fd_post_t,
@@ -36,6 +37,7 @@ from fastdns._shm cimport (
     fd_question_t,
     fd_record_t,
     fd_region_t,
+    fd_store16,
     fd_store32,
     fd_store64,
     sockaddr_in,
@@ -136,6 +138,12 @@ cdef class WorkerSide:
         ring_commit(&self.questions)
         ring_eventfd(self.wake_coordinator)
         return key_hash
+
+    def hit(self, uint32_t slot, uint16_t times=1) -> None:
+        """Count hits of a slot of the cache, as a worker that answers from it does."""
+        cdef uint16_t *figure = <uint16_t *>fd_at(self.region, self.region.hits.off) + slot
+        assert slot < self.region.hits.count
+        fd_store16(figure, <uint16_t>(fd_load16(figure) + times))
 
     def put_raw(self, const uint8_t[::1] octets, int kind=FD_RECORD_QUESTION) -> None:
         """Put a record of any contents behind its header of 8 octets."""

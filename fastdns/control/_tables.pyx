@@ -388,6 +388,8 @@ cdef bytes block_of(_Segment segment, int number, block):
         for i in range(2):
             out.disabled[i] = segment.names(block.disabled[i])
         out.slow_limit = block.slow_limit
+        out.prefetch_hits = block.prefetch_hits
+        out.prefetch_percent = block.prefetch_percent
         out.flags = <uint16_t>((FD_BLOCK_KEEP_TTL if block.keep_ttl else 0)
                                | (FD_BLOCK_ERRORS if block.errors else 0)
                                | (FD_BLOCK_LOOP if block.loop else 0)

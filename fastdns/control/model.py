@@ -208,6 +208,8 @@ class Block:
     disabled: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     """Names at or below these keep nothing of a class: success, denial."""
     keep_ttl: bool = False  #: hits carry the TTL that was stored
+    prefetch_hits: int = 1  #: that make a name popular: asked again before it expires; 0: never
+    prefetch_percent: int = 10  #: of its life, left when that is done
     errors: bool = False  #: failures go to the log
     loop: bool = False  #: upstreams that send questions back here are found out
     cut: bool = False  #: nothing exists below a name that does not (RFC 8020)

@@ -47,7 +47,7 @@ from fastdns.coordinator._report cimport report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._slow cimport slow_give, slow_message
-from fastdns.coordinator._state cimport NONE, change_t, coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport FLIGHT_AHEAD, NONE, change_t, coordinator_t, flight_t, question_t
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
 
 cdef enum:
@@ -121,6 +121,9 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     # RFC 9520 s3.2.
     cdef flight_t *flight = &c.flights[index]
     cdef source_t source
+    if flight.state & FLIGHT_AHEAD and flight.waiting == 0 and flight.parents == NONE:
+        end(c, index, NULL)      # nobody asked: it is as if we had not either
+        return
     source_of(c, flight, &source)
     if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:

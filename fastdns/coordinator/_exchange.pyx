@@ -30,6 +30,7 @@ from fastdns._proto cimport (
 )
 from fastdns._response cimport RESPONSE_NXDOMAIN, RESPONSE_OK, parse_response, response_matches, response_t
 from fastdns._stats cimport FD_C_upstream_malformed, FD_C_upstream_mismatched, FD_C_upstream_truncated, bump
+from fastdns.coordinator._ahead cimport ahead_next
 from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_to
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
@@ -203,6 +204,12 @@ cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_clear(c.post)
 
 
+cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
+    hand_take_flight(c, index)
+    go_on(c, index)
+    hand_clear(c.post)
+
+
 cdef void exchange_own(coordinator_t *c) noexcept nogil:
     cdef uint32_t index = probe_next(c)
     while index != NONE:         # each probe is due once
@@ -212,7 +219,9 @@ cdef void exchange_own(coordinator_t *c) noexcept nogil:
         index = probe_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once
-        hand_take_flight(c, index)
-        go_on(c, index)
-        hand_clear(c.post)
+        walk_own(c, index)
         index = cut_next(c)
+    index = ahead_next(c)
+    while index != NONE:         # an entry is due once, and few are under way
+        walk_own(c, index)
+        index = ahead_next(c)

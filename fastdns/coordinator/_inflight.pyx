@@ -12,6 +12,7 @@ from fastdns.coordinator._deaths cimport hand_take
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
+    FLIGHT_AHEAD,
     FLIGHT_LISTED,
     FLIGHT_LOOK,
     FLIGHT_USED,
@@ -255,6 +256,8 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
         c.free_changes = flight.change
     if flight.state & FLIGHT_LOOK:
         c.looks_due = True
+    if flight.state & FLIGHT_AHEAD:
+        c.ahead_count -= 1
     flight.state = 0
     flight.waiting = 0
     flight.next = free_link(index, c.free_flights)

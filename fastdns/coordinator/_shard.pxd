@@ -18,13 +18,20 @@ cdef enum:
     LARGE_OCTETS = 4096          # entries over this share a quarter of the shard
     LARGE_MAX = 64               # of them: a quarter of 1 MiB holds 63
 
-# What the writer keeps for each slot: its place in the SIEVE queue, the sum of the workers' hit
-# figures when the hand last passed, and whether the hand spared it then.
+cdef enum:                       # place_t.marks
+    PLACE_SPARED = 1             # by the hand when it last passed
+    PLACE_KEPT = 2               # in use when it was stored anew: the hand spares it once
+    PLACE_ASKED = 4              # asked for ahead of time, once in an entry's life
+    PLACE_DYING = 8              # came back with less than half of its life: not asked ahead
+
+# What the writer keeps for each slot: its place in the SIEVE queue, and the sum of the workers' hit
+# figures when the entry was stored or the hand last passed.
 ctypedef struct place_t:
     uint16_t newer
     uint16_t older
     uint16_t seen
-    uint16_t spared
+    uint8_t before               # hits between the two, 255 at most
+    uint8_t marks
 
 ctypedef struct shard_t:
     uint8_t *base
@@ -66,12 +73,16 @@ cdef inline bint entry_over(const fd_entry_t *entry, uint64_t now_ms) noexcept n
     return now_ms >= entry.stored_ms + (<uint64_t>entry.ttl_s + entry.stale_s) * 1000
 
 cdef inline uint16_t hits_since(const shard_t *shard, uint32_t slot) noexcept nogil:
-    # Hits since the hand last passed (16 bits, wrapping).
+    # Hits since the hand last passed, or the entry was stored (16 bits, wrapping).
     return <uint16_t>(hit_sum(shard, slot) - shard.places[slot].seen)
 
 cdef inline bint in_use(const shard_t *shard, uint32_t slot) noexcept nogil:
     # Hit since the hand last passed, or spared by it: just after it passed nothing can be hit yet.
-    return shard.places[slot].spared or hits_since(shard, slot)
+    return shard.places[slot].marks & (PLACE_SPARED | PLACE_KEPT) or hits_since(shard, slot)
+
+cdef inline uint32_t hits_stored(const shard_t *shard, uint32_t slot) noexcept nogil:
+    # Hits since the entry was stored.
+    return <uint32_t>shard.places[slot].before + hits_since(shard, slot)
 
 # Sum of the workers' hit figures of a slot, 16 bits, wrapping.
 cdef uint16_t hit_sum(const shard_t *shard, uint32_t slot) noexcept nogil
@@ -82,7 +93,7 @@ cdef void admit(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil
 # Point a slot at an entry, tag 0: empty it; under the bucket's sequence.
 cdef void publish(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uint32_t units) noexcept nogil
 
-# Move a published slot to another place, and free the old.
+# Move a published slot to another place, and free the old: its entry is stored anew.
 cdef void relocate(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uint32_t units) noexcept nogil
 
 # Empty a slot and free its memory. Returns the first unit of the free run that results.

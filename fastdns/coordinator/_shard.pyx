@@ -147,7 +147,7 @@ cdef void admit(shard_t *shard, uint32_t slot, uint32_t units) noexcept nogil:
     place.newer = NO_SLOT
     place.older = shard.newest
     place.seen = hit_sum(shard, slot)
-    place.spared = 0
+    place.before = place.marks = 0
     if shard.newest != NO_SLOT:
         shard.places[shard.newest].newer = <uint16_t>slot
     shard.newest = <uint16_t>slot
@@ -193,9 +193,12 @@ cdef void publish(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uin
 cdef void relocate(shard_t *shard, uint32_t slot, uint16_t tag, uint32_t off, uint32_t units) noexcept nogil:
     cdef uint32_t old_off = slot_off(shard, slot)
     cdef uint32_t old_units = slot_units(shard, slot)
+    cdef uint32_t old_ttl_s = slot_entry(shard, slot).ttl_s
+    cdef bint asked = shard.places[slot].marks & PLACE_ASKED
     count_block(shard, slot, <uint64_t>0 - 1)
     publish(shard, slot, tag, off, units)
     count_block(shard, slot, 1)
+    renew(shard, slot, asked and slot_entry(shard, slot).ttl_s * 2 < old_ttl_s)
     space_give(&shard.space, old_off, old_units)
     forget_large(shard, slot, old_units)
     note_large(shard, slot, units)
@@ -238,7 +241,7 @@ cdef uint32_t bucket_room(shard_t *shard, uint32_t bucket, uint64_t now_ms) noex
             bump(shard.post.counters, FD_C_expired, 1)
             drop(shard, i)
             return i
-        hits = hits_since(shard, i) * 2 + shard.places[i].spared
+        hits = hits_since(shard, i) * 2 + (shard.places[i].marks & (PLACE_SPARED | PLACE_KEPT) != 0)
         if hits < fewest or (hits == fewest and entry.stored_ms < oldest_ms):
             fewest = hits
             oldest_ms = entry.stored_ms
@@ -269,17 +272,33 @@ cdef bint large_room(shard_t *shard, uint32_t units, uint32_t pinned, uint64_t n
         if victim == NO_SLOT:
             # All are in use. They have to be hit once more to be spared the next time.
             for i in range(shard.large_count):
-                shard.places[shard.large[i]].seen = hit_sum(shard, shard.large[i])
-                shard.places[shard.large[i]].spared = 0
+                pass_by(shard, shard.large[i], 0)
             return False
         evict(shard, victim, now_ms)
     return True
+
+
+cdef void pass_by(shard_t *shard, uint32_t slot, uint8_t spared) noexcept nogil:
+    # From here on it has to be hit again to be in use.
+    cdef place_t *place = &shard.places[slot]
+    place.before = <uint8_t>min(hits_stored(shard, slot), <uint32_t>255)
+    place.seen = hit_sum(shard, slot)
+    place.marks = place.marks & ~<uint8_t>(PLACE_SPARED | PLACE_KEPT) | spared
+
+
+cdef void renew(shard_t *shard, uint32_t slot, bint dying) noexcept nogil:
+    # A new life for the entry of a slot, in the queue where it was.
+    cdef place_t *place = &shard.places[slot]
+    place.marks = <uint8_t>((PLACE_KEPT if in_use(shard, slot) else 0) | (PLACE_DYING if dying else 0))
+    place.seen = hit_sum(shard, slot)
+    place.before = 0
 
 
 cdef uint32_t next_victim(shard_t *shard, uint32_t pinned, uint64_t now_ms) noexcept nogil:
     cdef uint32_t last = NO_SLOT
     cdef uint32_t slot
     cdef uint16_t total
+    cdef uint8_t kept
     if shard.victims >= shard.entries:
         shard.hand = NO_SLOT
     shard.victims += 1
@@ -295,10 +314,10 @@ cdef uint32_t next_victim(shard_t *shard, uint32_t pinned, uint64_t now_ms) noex
             continue
         last = slot
         total = hit_sum(shard, slot)
-        if total == shard.places[slot].seen or entry_over(slot_entry(shard, slot), now_ms):
+        kept = shard.places[slot].marks & PLACE_KEPT
+        if (total == shard.places[slot].seen and not kept) or entry_over(slot_entry(shard, slot), now_ms):
             return slot
-        shard.places[slot].seen = total
-        shard.places[slot].spared = 1
+        pass_by(shard, slot, PLACE_SPARED)
     return last
 
 

@@ -64,6 +64,7 @@ cdef enum:                       # flight_t.state
     FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
     FLIGHT_SLOW = 128            # the Python thread has it
     FLIGHT_LOOK = 256            # a question of our own: a look (_cut.pyx) waits for its end
+    FLIGHT_AHEAD = 512           # begun for a name whose answer is still good (_ahead.pyx)
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
@@ -260,6 +261,10 @@ ctypedef struct coordinator_t:
     uint32_t learned             # questions for them in the second that began at
     uint64_t learn_second_ms
     uint8_t looks_due            # one of them can go on
+    uint32_t ahead_count         # flights with FLIGHT_AHEAD
+    uint32_t ahead_shard         # where the look through the cache goes on, and when
+    uint32_t ahead_slot
+    uint64_t ahead_due_ms
     uint64_t probe_due_ms        # the next that is due
     upstream_t upstreams[UPSTREAMS]
     choice_t *choices            # of each forward, by its number

@@ -54,6 +54,7 @@ def test_rke2s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         " about 9984 of them\n"
         "               NXDOMAIN and NODATA are kept for 5s; about 9984 of them\n"
         "               failures are kept for 5s\n"
+        "               names with a hit in their time are asked again when 10% of it is left\n"
         "  loop         an upstream that sends questions for cluster.local. back here is found and left out\n"
         "  forward      what is left: asked of 10.43.0.200:53 over TCP\n\n"
     )
@@ -134,9 +135,7 @@ def test_options_not_acted_on_are_listed() -> None:
         "failfast_all_unhealthy_upstreams", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
-        "f:2: plugin cache: prefetch 5 1m 10%",
         "f:2: plugin cache: serve_stale 1h verify",
-        "f:7: plugin forward: policy sequential",
         "f:7: plugin forward: health_check 1s no_rec",
         "f:7: plugin forward: next NXDOMAIN",
         "f:7: plugin forward: failfast_all_unhealthy_upstreams",
@@ -153,7 +152,7 @@ def test_words_not_acted_on_are_listed() -> None:
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "Corefile"
     assert check(tmp_path, ". {\nwhoami\n}\n") == 0
-    assert check(tmp_path, ". {\nforward . 10.0.0.1 {\npolicy sequential\n}\n}\n") == 1
+    assert check(tmp_path, ". {\nwhoami\ntimeouts {\nmaxtcpqueries 5\n}\n}\n") == 1
     assert "accepted, and not yet acted on:\n" in capsys.readouterr().out
     assert check(tmp_path, ". {\ntrace\npprof\nwhoami\n}\n") == 1
     assert "accepted, and left out:\n" in capsys.readouterr().out

@@ -82,9 +82,13 @@ class Cache(Plugin):
         CacheClass, Option("denial", CacheClass, "NXDOMAIN and NODATA; TTL 1800 where nothing is said")
     ] = CacheClass(capacity=CACHE_CAPACITY, ttl_max_s=CACHE_TTLS["denial"])
     prefetch: Annotated[
-        Prefetch | None,
-        Option("prefetch", Prefetch, "ask again for names in use before they expire", later=True),
-    ] = None
+        Prefetch,
+        Option(
+            "prefetch",
+            Prefetch,
+            "ask again for names in use before they expire; any hit where nothing is said",
+        ),
+    ] = Prefetch(amount=1)
     serve_stale: Annotated[
         ServeStale | None, Option("serve_stale", ServeStale, "use expired entries", later=True)
     ] = None

@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 _MAX_GROUPS: Final = 65536
 _CAPACITY_MIN: Final = 1024  #: entries: 4 in each of node-cache's 256 parts
+_HITS_MAX: Final = 255  #: that make a name popular, as far as the coordinator counts
 _SLOW_LIMIT: Final = 64  #: questions of a block that may wait for the Python thread
 
 
@@ -331,6 +332,8 @@ def _caching(block: ServerBlock) -> Block:
         cached=() if not cache.zones else cache.zones,
         disabled=(disabled.get("success", ()), disabled.get("denial", ())),
         keep_ttl=cache.keepttl,
+        prefetch_hits=min(cache.prefetch.amount, _HITS_MAX),
+        prefetch_percent=cache.prefetch.percent,
     )
 
 
@@ -358,7 +361,16 @@ def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, st
             steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_}, {on})")
         else:
             steps.append(repr(step))
-    plain = replace(block, steps=(), errors=False, loop=False, capacity=(0, 0), slow_limit=0)
+    plain = replace(
+        block,
+        steps=(),
+        errors=False,
+        loop=False,
+        capacity=(0, 0),
+        slow_limit=0,
+        prefetch_hits=0,
+        prefetch_percent=0,
+    )
     return f"{plain} {by_client} {steps}"
 
 

@@ -124,10 +124,10 @@ def cache(plugin: model.Cache, block: ServerBlock) -> Iterator[str]:
         yield f"{what} of {names_below(disabled.zones)} are not kept"
     if plugin.keepttl:
         yield "a hit carries the TTL that it was stored with"
-    if plugin.prefetch is not None and plugin.prefetch.amount:
-        ahead = plugin.prefetch
-        hits = f"{ahead.amount} hits, none more than {duration(ahead.duration_s)} after the last"
-        yield f"names with {hits}, are asked again when {ahead.percent}% of the TTL is left"
+    ahead = plugin.prefetch
+    if ahead.amount:
+        hits = "a hit" if ahead.amount == 1 else f"{ahead.amount} hits"
+        yield f"names with {hits} in their time are asked again when {ahead.percent}% of it is left"
     if plugin.serve_stale is not None:
         stale = plugin.serve_stale
         when = "before upstream is asked" if stale.mode == "immediate" else "when upstream has no answer"

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names in use are asked again before they expire: which, when, and what comes of it."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import dns.rcode
+
+from fastdns import _segments
+from fastdns._testing.cache import Cache
+from fastdns.control.model import Forward, HostRecord, HostsStep
+from tests.coordtools import Asked, Reply, Upstream, World, records, reply, world
+from tests.unit.test_chain import block, running
+
+NAME = "www.example."
+
+
+def counting(*ttls: int) -> Callable[[Asked], Reply]:
+    """Another address each time; the TTLs in turn, the last for ever."""
+    given: list[int] = []
+
+    def play(asked: Asked) -> Reply:
+        given.append(ttls[min(len(given), len(ttls) - 1)])
+        return reply(asked, records(asked.qname, given[-1], "A", f"192.0.2.{len(given)}"))
+
+    return play
+
+
+def served(up: Upstream, **settings: Any) -> AbstractContextManager[World]:
+    return running({"example.": block(Forward((0,)), **settings)}, up)
+
+
+class Name:
+    """What the cache has for a question that was asked once."""
+
+    def __init__(self, w: World, name: str = NAME, qtype: str = "A") -> None:
+        self.w = w
+        self.entry = b""
+        w.put(name, qtype)
+        self.entry = w.take().entry
+        self.cache = Cache(w.cache)
+
+    @property
+    def _found(self) -> tuple[str, int, bytes]:
+        outcome, slot, header, *_ = self.cache.lookup(self.entry, _segments.now_ms())
+        return outcome, slot or 0, header
+
+    @property
+    def stored(self) -> bytes:
+        """The entry's header: another one after it was stored anew."""
+        outcome, _, header = self._found
+        assert outcome == "hit"
+        return header
+
+    def hit(self, times: int = 1) -> None:
+        outcome, slot, _ = self._found
+        assert outcome == "hit"
+        self.w.side[0].hit(slot, times)
+
+
+def expires(w: World, up: Upstream, seconds: float, asked: int) -> None:
+    """Nothing is asked for so long but what was."""
+    time.sleep(seconds)
+    assert (len(up.asked), w.post.inflight) == (asked, 0)
+
+
+def test_a_name_in_use_never_expires() -> None:
+    with Upstream(counting(2)) as up, served(up) as w:
+        name = Name(w)
+        for life in range(2, 5):
+            before = name.stored
+            name.hit()
+            w.wait(lambda before=before: name.stored != before, "the next life")  # type: ignore[misc]
+            assert len(up.asked) == life
+        assert all(one.at - other.at > 1.4 for one, other in zip(up.asked[1:], up.asked, strict=False))
+        assert w.side[0].next() is None, "nobody waits for that"
+
+
+def test_a_name_that_nobody_hits_goes() -> None:
+    with Upstream(counting(1)) as up, served(up) as w:
+        name = Name(w)
+        expires(w, up, 1.2, asked=1)
+        assert name.cache.lookup(name.entry, _segments.now_ms())[0] == "miss"
+
+
+def test_it_has_to_be_hit_in_each_life_and_often_enough() -> None:
+    with Upstream(counting(1)) as up, served(up, prefetch_hits=3) as w:
+        name = Name(w)
+        name.hit(3)
+        w.wait(lambda: len(up.asked) == 2, "the second life")
+        time.sleep(0.1)
+        name.hit(2)
+        expires(w, up, 1.2, asked=2)
+
+
+def test_a_block_may_say_never_or_when() -> None:
+    with Upstream(counting(1)) as up, served(up, prefetch_hits=0) as w:
+        Name(w).hit(100)
+        expires(w, up, 1.2, asked=1)
+    with Upstream(counting(4)) as up, served(up, prefetch_percent=90) as w:
+        Name(w).hit()
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        assert up.asked[1].at - up.asked[0].at < 2.1
+
+
+def test_a_failure_changes_nothing() -> None:
+    def play(asked: Asked) -> Reply:
+        if len(up.asked) == 1:
+            return reply(asked, records(NAME, 1, "A", "192.0.2.1"))
+        return reply(asked, rcode=dns.rcode.SERVFAIL)
+
+    with Upstream(play) as up, served(up) as w:
+        name = Name(w)
+        before = name.stored
+        name.hit()
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        w.wait(lambda: w.post.inflight == 0, "its end")
+        assert name.stored == before
+        name.hit()
+        expires(w, up, 0.4, asked=2)
+
+
+def test_silence_is_not_remembered() -> None:
+    def play(asked: Asked) -> Reply:
+        return reply(asked, records(NAME, 1, "A", "192.0.2.1")) if len(up.asked) == 1 else None
+
+    with Upstream(play) as up, world(up, question_deadline_ms=900) as w:
+        name = Name(w)
+        name.hit()
+        w.wait(lambda: len(up.asked) > 1, "the question")
+        w.wait(lambda: w.post.inflight == 0, "its end")
+        assert w.count("failures") == 0
+        assert name.cache.lookup(name.entry, _segments.now_ms())[0] == "miss", "no SERVFAIL in its place"
+
+
+def test_rests_of_a_forwarders_ttl_are_not_chased() -> None:
+    with Upstream(counting(2, 1)) as up, served(up, prefetch_percent=60) as w:
+        name = Name(w)
+        name.hit()
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        time.sleep(0.1)
+        name.hit()
+        expires(w, up, 1.2, asked=3)  # 1 s is half of 2 s: that is a life
+
+
+def test_what_comes_back_with_less_than_half_is_left_alone() -> None:
+    with Upstream(counting(4, 1)) as up, served(up, prefetch_percent=80) as w:
+        name = Name(w)
+        name.hit()
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        time.sleep(0.1)
+        name.hit()
+        expires(w, up, 1.2, asked=2)
+
+
+def test_a_client_joins_what_is_asked_ahead() -> None:
+    def play(asked: Asked) -> Reply:
+        if len(up.asked) > 1:
+            time.sleep(0.6)
+        return reply(asked, records(NAME, 1, "A", f"192.0.2.{len(up.asked)}"))
+
+    with Upstream(play) as up, world(up, retry_floor_ms=2000) as w:
+        name = Name(w)
+        name.hit()
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        time.sleep(0.4)
+        assert w.ask(NAME).message().answer[0][0].address == "192.0.2.2"
+        assert len(up.asked) == 2
+
+
+def test_tables_and_failures_are_not_asked_again() -> None:
+    hosts = HostsStep({"a.example.": HostRecord(inet4=(bytes(4),))}, ("example.",), (".",), 1)
+    steps = (hosts, Forward((0,)))
+    fails = Upstream(lambda asked: reply(asked, rcode=dns.rcode.SERVFAIL))
+    with fails as up, running({"example.": block(*steps, failure_s=1)}, up) as w:
+        Name(w, "a.example.").hit()
+        Name(w, "b.example.").hit()
+        expires(w, up, 1.2, asked=1)
+
+
+def test_few_are_under_way_at_once_and_all_get_their_turn() -> None:
+    count = 200
+    waiting: list[Asked] = []
+
+    def play(asked: Asked) -> Reply:
+        if len(up.asked) <= count:
+            return reply(asked, records(asked.qname, 2, "A", "192.0.2.1"))
+        waiting.append(asked)
+        return None
+
+    with Upstream(play) as up, served(up) as w:
+        for i in range(count):
+            Name(w, f"n{i}.example.").hit()
+        w.wait(lambda: len({one.qname for one in waiting}) == 64, "64 questions")
+        time.sleep(0.1)
+        assert len({one.qname for one in waiting}) == 64
+        assert w.post.inflight == 64
