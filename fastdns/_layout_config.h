@@ -97,6 +97,7 @@ enum {                            /* fd_step_t.kind; what `argument` leads to */
     FD_STEP_TTL = 6,              /* fd_rule_t: TTLs of the reply are put within bounds */
     FD_STEP_RCODE = 7,            /* fd_rule_t: another code in the reply */
     FD_STEP_WHOAMI = 8,           /* nothing */
+    FD_STEP_FAMILY = 10,          /* fd_family_t */
     FD_STEP_SLOW = 9,             /* for the Python thread; fd_part_t of octets: JSON that says what to do */
 };
 enum {                            /* fd_step_t.flags */
@@ -170,6 +171,16 @@ typedef struct {
     uint8_t pad[2];
 } fd_rule_t;
 _Static_assert(sizeof(fd_rule_t) == 24, "SHM_LAYOUT");
+
+/* An address family that names have not got: their questions of its type are answered NODATA. */
+typedef struct {
+    uint32_t name_off;            /* at or below this, lower case, wire; from the segment's start */
+    fd_part_t except;             /* octets of names: not at or below these */
+    uint16_t qtype;
+    uint8_t name_len;
+    uint8_t pad;
+} fd_family_t;
+_Static_assert(sizeof(fd_family_t) == 16, "SHM_LAYOUT");
 
 /* The table of `hosts`: what its files and lines say, by exact name. */
 typedef struct {

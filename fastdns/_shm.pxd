@@ -105,7 +105,7 @@ cdef extern from "_layout.h" nogil:
         FD_ZONE_LOG, FD_ZONE_METRICS
         FD_BLOCK_KEEP_TTL, FD_BLOCK_ERRORS, FD_BLOCK_LOOP, FD_BLOCK_CUT, FD_BLOCK_CUT_LEARN
         FD_STEP_FORWARD, FD_STEP_HOSTS, FD_STEP_NAME, FD_STEP_TYPE, FD_STEP_CLASS, FD_STEP_TTL
-        FD_STEP_RCODE, FD_STEP_WHOAMI, FD_STEP_SLOW
+        FD_STEP_RCODE, FD_STEP_WHOAMI, FD_STEP_SLOW, FD_STEP_FAMILY
         FD_STEP_RULE, FD_STEP_STOP
         FD_MATCH_EXACT, FD_MATCH_PREFIX, FD_MATCH_SUFFIX, FD_MATCH_SUBSTRING
         FD_FORWARD_UPSTREAMS, FD_FORWARD_NODATA_NEXT, FD_FORWARD_FAILFAST, FD_FORWARD_CHECK_NO_RD
@@ -482,6 +482,12 @@ cdef extern from "_layout.h" nogil:
         uint32_t to
         uint8_t match
         uint8_t automatic
+
+    ctypedef struct fd_family_t:
+        uint32_t name_off
+        fd_part_t except_ "except"
+        uint16_t qtype
+        uint8_t name_len
 
     ctypedef struct fd_hosts_t:
         fd_part_t heads

@@ -50,6 +50,7 @@ from fastdns._shm cimport (
     FD_STEP_STOP,
     FD_STEP_TTL,
     FD_STEP_TYPE,
+    FD_STEP_FAMILY,
     FD_STEP_WHOAMI,
     FD_ZONE_CACHE,
     FD_ZONE_CLIENT,
@@ -61,6 +62,7 @@ from fastdns._shm cimport (
     FD_ZONE_USED,
     fd_block_t,
     fd_config_t,
+    fd_family_t,
     fd_forward_t,
     fd_host_t,
     fd_hosts_t,
@@ -73,7 +75,7 @@ from fastdns._shm cimport (
 )
 from fastdns._zones cimport zone_hash
 
-from fastdns.control.model import Forward, HostsStep, NameStep, ReplyStep, SlowStep, TypeStep, WhoamiStep
+from fastdns.control.model import FamilyStep, Forward, HostsStep, NameStep, ReplyStep, SlowStep, TypeStep, WhoamiStep
 from fastdns.control.wirename import wire_labels, wire_name
 
 cdef extern from "<arpa/inet.h>" nogil:
@@ -275,6 +277,17 @@ cdef bytes rule_of(_Segment segment, step):
     return <bytes>(<char *>&rule)[:sizeof(rule)]
 
 
+cdef bytes family_of(_Segment segment, step):
+    cdef fd_family_t family
+    cdef bytes name = wire_name(step.zone)
+    memset(&family, 0, sizeof(family))
+    family.name_off = segment.text(name)
+    family.name_len = <uint8_t>len(name)
+    family.except_ = segment.names(step.except_)
+    family.qtype = step.qtype
+    return <bytes>(<char *>&family)[:sizeof(family)]
+
+
 cdef bytes host_of(_Segment segment, bytes name, record, uint32_t next):
     cdef fd_host_t host
     cdef bytes data = b"".join(record.inet4 + record.inet6) + _wire_names(record.pointers)
@@ -331,6 +344,7 @@ _MATCHES = {
 _KINDS = {
     Forward: FD_STEP_FORWARD,
     HostsStep: FD_STEP_HOSTS,
+    FamilyStep: FD_STEP_FAMILY,
     NameStep: FD_STEP_NAME,
     WhoamiStep: FD_STEP_WHOAMI,
     SlowStep: FD_STEP_SLOW,
@@ -353,6 +367,8 @@ cdef fd_part_t steps_of(_Segment segment, steps) except *:
             content = forward_of(segment, step)
         elif isinstance(step, HostsStep):
             content = hosts_of(segment, step)
+        elif isinstance(step, FamilyStep):
+            content = family_of(segment, step)
         elif isinstance(step, (NameStep, TypeStep, ReplyStep)):
             content = rule_of(segment, step)
         elif isinstance(step, SlowStep):

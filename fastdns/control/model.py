@@ -122,6 +122,15 @@ class HostsStep:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyStep:
+    """Questions for addresses of a family that the network has not got are answered NODATA."""
+
+    qtype: int
+    zone: str  #: at or below this
+    except_: tuple[str, ...] = ()  #: but not at or below these
+
+
+@dataclass(frozen=True, slots=True)
 class NameStep:
     """A rule of `rewrite`: another name is asked. Texts in lower case, as they are matched."""
 
@@ -167,7 +176,7 @@ class SlowStep:
 
 
 #: What a block does to a question, in order.
-Step = Forward | HostsStep | NameStep | TypeStep | ReplyStep | WhoamiStep | SlowStep
+Step = Forward | HostsStep | FamilyStep | NameStep | TypeStep | ReplyStep | WhoamiStep | SlowStep
 
 
 @dataclass(frozen=True, slots=True)

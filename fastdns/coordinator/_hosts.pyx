@@ -17,11 +17,13 @@ from fastdns._proto cimport (
     TYPE_A,
     TYPE_AAAA,
     TYPE_PTR,
+    TYPE_SOA,
     TYPE_SRV,
 )
 from fastdns._shm cimport (
     FD_NO_HOST,
     fd_at,
+    fd_family_t,
     fd_host_t,
     fd_hosts_t,
     fd_question_client_t,
@@ -35,6 +37,8 @@ from fastdns.coordinator._state cimport coordinator_t, question_t
 cdef enum:
     PROTOCOL_LABEL = 5           # octets of _udp and _tcp with their length
     ASTERISK = 0x2a
+    PERSON_OCTETS = 11           # hostmaster with its length
+    ABSENT_TTL_S = 300           # a configuration says so: only a reload changes it, and that drops it
 
 
 # The message being written.
@@ -175,6 +179,33 @@ cdef hosts_rc hosts_answer(const coordinator_t *c, const fd_hosts_t *hosts, cons
     put_u16(out + 6, w.count)
     octets[0] = w.pos
     return HOSTS_ANSWER
+
+
+# --- a family that is not there ---
+
+
+cdef uint32_t family_answer(const fd_family_t *family, const question_t *question, const uint8_t *qname,
+                            uint8_t *out) noexcept nogil:
+    cdef writer_t w
+    cdef uint16_t zone = <uint16_t>((POINTER_BITS << 8) | (HEADER_LEN + question.qname_len - family.name_len))
+    cdef bint person = family.name_len + PERSON_OCTETS <= NAME_MAX
+    begin(&w, out, question, qname)
+    put_u16(out + w.pos, zone)
+    w.pos += 2
+    put_fixed(&w, TYPE_SOA, CLASS_IN, ABSENT_TTL_S, 24 + (PERSON_OCTETS if person else 0))
+    put_u16(out + w.pos, zone)                            # the server's name: the zone's own
+    w.pos += 2
+    if person:
+        memcpy(out + w.pos, <const char *>"\x0ahostmaster", PERSON_OCTETS)
+        w.pos += PERSON_OCTETS
+    put_u16(out + w.pos, zone)
+    put_u32(out + w.pos + 2, 1)                           # serial, refresh, retry, expire, minimum
+    put_u32(out + w.pos + 6, 7200)
+    put_u32(out + w.pos + 10, 1800)
+    put_u32(out + w.pos + 14, 86400)
+    put_u32(out + w.pos + 18, ABSENT_TTL_S)
+    put_u16(out + 8, w.count)
+    return w.pos + 22
 
 
 # --- whoami ---

@@ -7,10 +7,13 @@ plugins. Once per name, not once per query: what comes out is stored under the c
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from fastdns._proto cimport CLASS_IN
 from fastdns._shm cimport (
     FD_PLUGIN_HOSTS,
+    FD_PLUGIN_NONE,
     FD_PLUGIN_WHOAMI,
     FD_BLOCK_CUT,
+    FD_STEP_FAMILY,
     FD_STEP_FORWARD,
     FD_STEP_HOSTS,
     FD_STEP_RULE,
@@ -20,12 +23,20 @@ from fastdns._shm cimport (
     fd_at,
     fd_block,
     fd_block_t,
+    fd_family_t,
     fd_forward_t,
     fd_hosts_t,
     fd_part_t,
     fd_step_t,
 )
-from fastdns.coordinator._hosts cimport HOSTS_ANSWER, HOSTS_FAIL, hosts_answer, hosts_rc, whoami_answer
+from fastdns.coordinator._hosts cimport (
+    HOSTS_ANSWER,
+    HOSTS_FAIL,
+    family_answer,
+    hosts_answer,
+    hosts_rc,
+    whoami_answer,
+)
 from fastdns.coordinator._inflight cimport flight_asked, flight_asked_name
 from fastdns.coordinator._names cimport name_below, name_listed
 from fastdns.coordinator._rewrite cimport (
@@ -36,7 +47,7 @@ from fastdns.coordinator._rewrite cimport (
     rewrite_rc,
 )
 from fastdns.coordinator._slow cimport slow_ask
-from fastdns.coordinator._state cimport FLIGHT_SLOW, NONE, coordinator_t, flight_t
+from fastdns.coordinator._state cimport FLIGHT_SLOW, NONE, coordinator_t, flight_t, question_t
 
 
 cdef bint forward_takes(const coordinator_t *c, const fd_forward_t *forward, const uint8_t *name,
@@ -60,6 +71,19 @@ cdef table_rc walk_hosts(coordinator_t *c, flight_t *flight, const fd_hosts_t *h
         flight.plugin = FD_PLUGIN_HOSTS
         return TABLE_ANSWER
     return TABLE_FAIL if rc == HOSTS_FAIL else <table_rc>0
+
+
+cdef table_rc walk_family(coordinator_t *c, flight_t *flight, const fd_family_t *family) noexcept nogil:
+    cdef const question_t *asked = flight_asked(c, flight)
+    cdef const uint8_t *name = flight_asked_name(c, flight)
+    if (asked.qtype != family.qtype or asked.qclass != CLASS_IN
+            or not name_below(name, asked.qname_len, <const uint8_t *>fd_at(c.config, family.name_off),
+                              family.name_len)
+            or name_listed(c, &family.except_, name, asked.qname_len)):
+        return <table_rc>0
+    flight.plugin = FD_PLUGIN_NONE
+    c.made_len = family_answer(family, asked, name, c.made)
+    return TABLE_ANSWER
 
 
 cdef table_rc walk_whoami(coordinator_t *c, flight_t *flight) noexcept nogil:
@@ -108,6 +132,8 @@ cdef table_rc table_walk(coordinator_t *c, uint32_t index) noexcept nogil:
             rc = walk_forward(c, flight, <const fd_forward_t *>fd_at(c.config, step.argument))
         elif step.kind == FD_STEP_HOSTS:
             rc = walk_hosts(c, flight, <const fd_hosts_t *>fd_at(c.config, step.argument))
+        elif step.kind == FD_STEP_FAMILY:
+            rc = walk_family(c, flight, <const fd_family_t *>fd_at(c.config, step.argument))
         elif step.kind == FD_STEP_WHOAMI:
             rc = walk_whoami(c, flight)
         elif step.kind == FD_STEP_SLOW:

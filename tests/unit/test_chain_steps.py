@@ -9,6 +9,7 @@ import dns.rdatatype
 import pytest
 
 from fastdns.control.model import (
+    FamilyStep,
     Forward,
     HostRecord,
     HostsStep,
@@ -332,6 +333,41 @@ def test_hosts_of_many_names() -> None:
             (item,) = w.ask(f"n{number}.example.").message().answer[0]
             assert int(ipaddress.ip_address(item.address)) == number
         assert w.ask_failing("n5000.example.") == EDE_OTHER
+
+
+# ------------------------------------------------------------- a family that isn't there ----
+
+
+def test_a_family_that_is_not_there() -> None:
+    steps = (FamilyStep(dns.rdatatype.AAAA, "example.", ("v6.example.",)), Forward((0,)))
+    with Server(address) as one, with_steps(one, *steps) as w:
+        for name in ("example.", "a.b.example."):
+            message = w.ask(name, "AAAA").message()
+            assert (message.rcode(), message.answer) == (dns.rcode.NOERROR, [])
+            (soa,) = message.authority
+            assert (soa.name.to_text(), soa.ttl, soa[0].minimum) == ("example.", 300, 300)
+            assert (soa[0].mname.to_text(), soa[0].rname.to_text()) == ("example.", "hostmaster.example.")
+        assert asked_for(one) == []
+        w.ask("a.b.example.", "A")
+        w.ask("x.v6.example.", "AAAA")
+        w.ask("a.b.test.", "AAAA")
+        w.ask("a.b.example.", "AAAA", qclass=3)
+        assert asked_for(one) == [
+            "a.b.example. IN A", "x.v6.example. IN AAAA", "a.b.test. IN AAAA", "a.b.example. CH AAAA"
+        ]  # fmt: skip
+
+
+def test_a_family_that_the_root_has_not_got() -> None:
+    name = ".".join(["a" * 60] * 4) + "."
+    with (
+        Server(address) as one,
+        with_steps(one, FamilyStep(1, "."), FamilyStep(28, name), Forward((0,))) as w,
+    ):
+        message = w.ask(name, "A").message()
+        assert (message.answer, message.authority[0].name.to_text()) == ([], ".")
+        (soa,) = w.ask(name, "AAAA").message().authority[0]
+        assert soa.rname.to_text() == name, "no room for a person"
+        assert asked_for(one) == []
 
 
 # ------------------------------------------------------------------------ whoami, slow ----

@@ -17,6 +17,7 @@ from fastdns.control.config.model import HostsLine
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.model import (
     Block,
+    FamilyStep,
     Forward,
     HostRecord,
     HostsStep,
@@ -341,3 +342,16 @@ def test_a_cut_needs_a_cache_and_one_source() -> None:
         "forward . 10.43.0.10", "forward . 10.43.0.10 {\nexcept a.b\n}"
     )
     assert not any(cuts for cuts, _ in cutting(text).values())
+
+
+def test_families_that_the_network_has_not_got() -> None:
+    settings = "fastdns {\nno_aaaa . corp.example\nno_a v6.example\nboth_families ok.example\n}\n"
+    found = compiled(
+        f"{settings}example {{\n{BIND}forward . 10.1.1.1\n}}\ncluster.local {{\n{BIND}whoami\n}}\n"
+    )
+    steps = [block.steps for block in found.config.blocks if block is not None]
+    kept = ("ok.example.",)
+    assert steps[0][:-1] == (
+        FamilyStep(1, "v6.example.", kept), FamilyStep(28, ".", kept), FamilyStep(28, "corp.example.", kept)
+    )  # fmt: skip
+    assert steps[1] == (FamilyStep(28, ".", kept), WhoamiStep())

@@ -440,7 +440,8 @@ def test_settings() -> None:
     assert problems("fastdns {\nworker 4\nmemory 1M\n}") == [
         (
             "f:2: fastdns: found option 'worker', expected one of workers, memory, fallback_linger,"
-            " packet_filter, cluster_zones, nxdomain_cut (did you mean 'workers'?)"
+            " packet_filter, cluster_zones, no_aaaa, no_a, both_families, nxdomain_cut"
+            " (did you mean 'workers'?)"
         ),
         "f:3: fastdns: found '1M' of 'memory', expected a size such as 16M, 64MiB or 1G, of 8M at least",
     ]

@@ -5,6 +5,7 @@ from typing import Final
 
 from fastdns.control.addresses import Endpoint
 from fastdns.control.config.model import Corefile, ServerBlock
+from fastdns.control.config.names import is_below
 
 #: Zones whose servers are the cluster DNS: the domain that clusters have where nobody chose another, and
 #: the reverse zone, which node-cache's templates send there.
@@ -29,7 +30,7 @@ def cluster_blocks(corefile: Corefile) -> frozenset[int]:
 
 def lie_below(block: ServerBlock, zones: tuple[str, ...]) -> bool:
     """Whether all zones of a block are among these or below them."""
-    return all(any(one in (".", zone) or zone.endswith(f".{one}") for one in zones) for zone in block.zones)
+    return all(any(is_below(zone, one) for one in zones) for zone in block.zones)
 
 
 def _servers(corefile: Corefile, zone: str) -> frozenset[Endpoint]:

@@ -261,6 +261,7 @@ class _Compiler:
     def _block(self, place: int, block: ServerBlock, upstreams: dict[int, Upstream]) -> Block:
         steps = steps_of(
             block,
+            self.corefile.settings,
             lambda forward: tuple(self.upstream_numbers[str(one)] for one in self._asked(forward)),
             self._warn,
         )

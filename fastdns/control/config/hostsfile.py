@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from fastdns.control.config.names import absolute
+from fastdns.control.config.names import absolute, is_below
 from fastdns.control.config.plugins import HostsLine
 from fastdns.control.model import HostRecord
 
@@ -60,11 +60,6 @@ def host_table(
         )
         for name in {**inet4, **inet6, **pointers}
     }
-
-
-def is_below(name: str, zone: str) -> bool:
-    """Whether a name lies at or below a zone; both absolute and in lower case."""
-    return zone == "." or name == zone or name.endswith(f".{zone}")
 
 
 def _address(text: str) -> Address | None:

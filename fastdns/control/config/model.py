@@ -145,6 +145,20 @@ class Settings:
             " or of a reverse zone of their own",
         ),
     ] = None
+    no_aaaa: Annotated[
+        tuple[str, ...],
+        Option(
+            "no_aaaa", Several(k.Zones()), "zones in which AAAA is answered NODATA: the network has no IPv6"
+        ),
+    ] = ()
+    no_a: Annotated[
+        tuple[str, ...],
+        Option("no_a", Several(k.Zones()), "zones in which A is answered NODATA: the network has no IPv4"),
+    ] = ()
+    both_families: Annotated[
+        tuple[str, ...],
+        Option("both_families", Several(k.Zones()), "names at or below these have A and AAAA all the same"),
+    ] = ()
     nxdomain_cut: Annotated[
         tuple[str, ...] | None,
         Option(

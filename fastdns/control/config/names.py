@@ -53,6 +53,11 @@ def lower(name: str) -> str:
     return name.lower() if name.isascii() else "".join(c.lower() if c.isascii() else c for c in name)
 
 
+def is_below(name: str, zone: str) -> bool:
+    """Whether a name lies at or below a zone; both as ``absolute`` gives them."""
+    return zone == "." or name == zone or name.endswith(f".{zone}")
+
+
 def zones(text: str) -> tuple[str, ...]:
     """The zone that ``text`` names, or the reverse zones of a network. Raises ValueError.
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from fastdns.control.config.hostsfile import host_table, read_lines
 from fastdns.control.config.model import Forward as ForwardPlugin
-from fastdns.control.config.model import Hosts, ServerBlock
-from fastdns.control.config.names import lower
+from fastdns.control.config.model import Hosts, ServerBlock, Settings
+from fastdns.control.config.names import is_below, lower
 from fastdns.control.config.plugins import Rewrite, Template
 from fastdns.control.config.rewrite import (
     ClassRule,
@@ -25,6 +25,7 @@ from fastdns.control.config.rewrite import (
     TypeRule,
 )
 from fastdns.control.model import (
+    FamilyStep,
     Forward,
     HealthCheck,
     HostsStep,
@@ -42,12 +43,18 @@ HANDLERS: Final = (
     "hosts", "loop", "forward", "whoami",
 )  # fmt: skip
 
+_A: Final = 1
+_AAAA: Final = 28
+
 #: Variables of `rewrite edns0` that are a function of the question alone.
 _QUESTION_VARIABLES: Final = ("{qname}", "{qtype}")
 
 
 def steps_of(
-    block: ServerBlock, upstreams: Callable[[ForwardPlugin], tuple[int, ...]], warn: Callable[[str], None]
+    block: ServerBlock,
+    settings: Settings,
+    upstreams: Callable[[ForwardPlugin], tuple[int, ...]],
+    warn: Callable[[str], None],
 ) -> tuple[Step, ...]:
     """The steps of a block. ``upstreams`` gives the numbers that a `forward` asks, ``warn`` takes a line."""
     steps: list[Step] = []
@@ -57,6 +64,7 @@ def steps_of(
     steps += (SlowStep(program("template", one, zones=one.zones or block.zones)) for one in block.template)
     if block.hosts is not None:
         steps.append(_hosts(block.hosts, block.zones, warn))
+    steps += _families(block.zones, settings)
     steps += (_forward(one, upstreams(one)) for one in block.forward)
     if block.whoami is not None:
         steps.append(WhoamiStep())
@@ -169,6 +177,14 @@ def _forward(plugin: ForwardPlugin, upstreams: tuple[int, ...]) -> Forward:
         read_timeout_s=plugin.read_timeout_s,
         check=HealthCheck(check.interval_s, lower(check.domain), not check.no_rec),
     )
+
+
+def _families(zones: tuple[str, ...], settings: Settings) -> Iterator[FamilyStep]:
+    """Families that names of these zones, or of some of their children, have not got."""
+    for qtype, without in ((_A, settings.no_a), (_AAAA, settings.no_aaaa)):
+        for zone in without:
+            if any(is_below(zone, one) or is_below(one, zone) for one in zones):
+                yield FamilyStep(qtype, zone, settings.both_families)
 
 
 def _takes_all(forward: ForwardPlugin) -> bool:
