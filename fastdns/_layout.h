@@ -25,7 +25,7 @@
 
 #include "_counters.h"
 
-#define FD_LAYOUT_VERSION 2u
+#define FD_LAYOUT_VERSION 3u
 #define FD_MAGIC_CACHE  0x3143534e44534146ull   /* "FASDNSC1" */
 #define FD_MAGIC_REGION 0x3152534e44534146ull
 #define FD_MAGIC_POST   0x3150534e44534146ull
@@ -41,6 +41,7 @@ enum {
     FD_MAX_WORKERS = 16,
     FD_MAX_LISTENERS = 32,        /* addresses served */
     FD_MAX_UPSTREAMS = 32,        /* in all; CoreDNS takes 15 a forward */
+    FD_MAX_PREFERRED = 64,        /* networks of one block's `prefer` */
     FD_MAX_ZONES = 1024,          /* of all server blocks, once for each group that serves it */
     FD_MAX_BLOCKS = 128,
     FD_MAX_SERIES = 1024,         /* pairs of listener and zone that are counted apart */

@@ -188,6 +188,7 @@ class Block:
     cached: tuple[str, ...] = ()  #: only names at or below these are cached; none: all
     disabled: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     """Names at or below these keep nothing of a class: success, denial."""
+    preferred: tuple[str, ...] = ()  #: networks whose addresses come first in an answer
     keep_ttl: bool = False  #: hits carry the TTL that was stored
     errors: bool = False  #: failures go to the log
     loop: bool = False  #: upstreams that send questions back here are found out
