@@ -44,14 +44,15 @@ def live(
     state: State,
     segments: Segments,
     loaded: Loaded,
+    former: Loaded | None,
 ) -> int:
     """Look after a running server until the keeper wants the end. Returns the exit code.
 
-    Raises FastDNSError.
+    former: the configuration before, which some children may have still. Raises FastDNSError.
     """
 
     async def run() -> int:
-        return await Life(link, options, source, segments, loaded).run(state)
+        return await Life(link, options, source, segments, loaded, former).run(state)
 
     return asyncio.run(run())
 
@@ -66,6 +67,7 @@ class Life:
         source: Source | None,
         segments: Segments,
         loaded: Loaded,
+        former: Loaded | None,
     ) -> None:
         self._link = link
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +76,7 @@ class Life:
         self._stopping = False
         self._segments = segments
         self._shares = ShareWatch(link, endpoints(loaded.config), segments.regions)
-        self._reloader = Reloader(link, options, loaded, source, self._apply, self._count)
+        self._reloader = Reloader(link, options, loaded, former, source, self._apply, self._count)
         node = options.node
         self._options = options
         self._observer = Observer(
@@ -166,6 +168,8 @@ class Life:
             self._reloader.ask(signal.Signals(event.words[0]), event.words[1])
         elif event.kind == Kind.ROLLED:
             self._reloader.has_rolled(event.words[0])
+        elif event.kind == Kind.FAILED:
+            self._reloader.has_failed(event.words[0])
         elif event.kind == Kind.STOPPING and not self._stopping:
             self._stopping = True
             self._cancel()
@@ -196,10 +200,10 @@ class Life:
         if not self._end.done():
             self._end.set_result(0)
 
-    async def _apply(self, loaded: Loaded) -> None:
+    async def _apply(self, loaded: Loaded, strict: bool) -> None:
         """Take a configuration that is about to be handed over."""
+        await self._observer.apply(loaded.corefile, loaded.config, strict)
         self._shares.listeners = endpoints(loaded.config)
-        await self._observer.apply(loaded.corefile, loaded.config)
 
     def _count(self, what: str) -> None:
         if self._observer.ledger is not None:

@@ -4,6 +4,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastdns.protocol import State
+
 
 @dataclass(frozen=True, slots=True)
 class Segments:
@@ -16,9 +18,21 @@ class Segments:
     regions: tuple[int, ...]  #: by worker
     logs: tuple[int, ...]  #: the coordinator's, then by worker; these may be written
 
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """All that comes with STATE."""
+
+    segments: Segments
+    former: (
+        int  #: the configuration before, for the reader to close; -1: all children have ``segments.config``
+    )
+
     @classmethod
-    def of(cls, descriptors: Sequence[int]) -> "Segments":
-        """From STATE's descriptors: config, board, post, ledger, n regions, n + 1 logs."""
+    def of(cls, state: State, descriptors: Sequence[int]) -> "Inheritance":
+        """From STATE's descriptors: config, board, post, ledger, n regions, n + 1 logs, maybe former."""
         config, board, post, ledger, *others = descriptors
+        former = others.pop() if state.former else -1
         workers = len(others) // 2
-        return cls(config, board, post, ledger, tuple(others[:workers]), tuple(others[workers:]))
+        regions, logs = tuple(others[:workers]), tuple(others[workers:])
+        return cls(Segments(config, board, post, ledger, regions, logs), former)
