@@ -322,10 +322,10 @@ def test_control_dies_on_the_way_back(
         conf.write(new, more)
         os.kill(server.keeper, signal.SIGHUP)
         executioner.join()
-        conf.write(old)  # for the reload that the successor is told of
+        conf.write(old)
         time.sleep(moment_s)
         server.kill_child("control")
-        wait_for(lambda: COMPLETE in server.said(), server, "the reload")
+        reload(server)
         wait_for(lambda: address_of(client, "a.moving.") == OLD, server, "the answer from before")
         assert len(sockets_of(server.keeper)) == held
         assert len(configurations(server.keeper)) == 1, "the one that was given up is still held"
