@@ -17,10 +17,11 @@ from fastdns.control.lean_asyncio import asyncio  # before anything that imports
 from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
 from fastdns.control.load import Loaded, Source
 from fastdns.control.model import Options
+from fastdns.control.observe.held import HeldSockets
 from fastdns.control.observe.observer import Observer
 from fastdns.control.probe import ShareWatch
 from fastdns.control.reload import Reloader
-from fastdns.control.segments import Segments
+from fastdns.control.segments import Inheritance
 from fastdns.control.setup import endpoints
 from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Kind, Message, State
@@ -42,7 +43,7 @@ def live(
     options: Options,
     source: Source | None,
     state: State,
-    segments: Segments,
+    found: Inheritance,
     loaded: Loaded,
     former: Loaded | None,
 ) -> int:
@@ -52,7 +53,7 @@ def live(
     """
 
     async def run() -> int:
-        return await Life(link, options, source, segments, loaded, former).run(state)
+        return await Life(link, options, source, found, loaded, former).run(state)
 
     return asyncio.run(run())
 
@@ -65,7 +66,7 @@ class Life:
         link: KeeperLink,
         options: Options,
         source: Source | None,
-        segments: Segments,
+        found: Inheritance,
         loaded: Loaded,
         former: Loaded | None,
     ) -> None:
@@ -74,14 +75,15 @@ class Life:
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()  # by the keeper: the workers have gone
         self._stopping = False
-        self._segments = segments
-        self._shares = ShareWatch(link, endpoints(loaded.config), segments.regions)
+        self._segments = found.segments
+        self._shares = ShareWatch(link, endpoints(loaded.config), found.segments.regions)
         self._reloader = Reloader(link, options, loaded, former, source, self._apply, self._count)
         node = options.node
         self._options = options
         self._observer = Observer(
             None if node is None else node.metrics_listen,
             frozenset() if node is None else frozenset(node.local_ips),
+            HeldSockets(link.hold_http, link.release_http, found.http),
         )
         self._node: OnNode | None = None
 

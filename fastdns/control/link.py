@@ -65,6 +65,14 @@ class KeeperLink:
         """What children that start from now on are to read."""
         self._ask(Message(Kind.CONFIG, (), (descriptor,)))
 
+    def hold_http(self, number: int, descriptor: int) -> None:
+        """Have a listening socket of ours held for our successor."""
+        self._ask(Message(Kind.HTTP, (number,), (descriptor,)))
+
+    def release_http(self, number: int) -> None:
+        """Have it held no more."""
+        self._ask(Message(Kind.HTTP, (number,)))
+
     def start(self, config: int) -> None:
         """Start the coordinator and the workers with the configuration of this number."""
         self._ask(Message(Kind.START, (config,)))

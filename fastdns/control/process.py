@@ -59,7 +59,7 @@ def serve(link: KeeperLink, options: Options) -> int:
     errors.attach(Ledger(found.segments.ledger))
     from fastdns.control.life import live
 
-    return live(link, options, source, state, found.segments, loaded, former)
+    return live(link, options, source, state, found, loaded, former)
 
 
 class ErrorCount:

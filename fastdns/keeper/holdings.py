@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastdns import _segments
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._groups import Group
-from fastdns.protocol import MAX_LISTENERS, Geometry, close_all
+from fastdns.protocol import MAX_HTTP, MAX_LISTENERS, Geometry, close_all
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class Holdings:
         self.logs: list[int] = []  #: the coordinator's, then the workers'
         self.wakes: list[int] = []  #: the coordinator's, then the workers'
         self.listeners: list[Listener | None] = []
+        self.http: dict[int, int] = {}  #: control's own listening sockets, by number
 
     def allocate(self, geometry: Geometry) -> None:
         """Make and touch the segments. Raises OSError, ValueError; nothing is held then."""
@@ -145,6 +146,19 @@ class Holdings:
             os.close(self.config)
         self.config = descriptors[0]
 
+    def hold_http(self, number: int, descriptors: tuple[int, ...]) -> None:
+        """Hold a listening socket of control's in place of the one before, if there is one.
+
+        Raises ValueError; it is closed then.
+        """
+        if number >= MAX_HTTP or len(descriptors) > 1:
+            close_all(descriptors)
+            raise ValueError(f"HTTP {number} with {len(descriptors)} sockets")
+        if number in self.http:
+            os.close(self.http.pop(number))
+        if descriptors:
+            self.http[number] = descriptors[0]
+
     def complete(self) -> bool:
         return self.workers > 0 and self.config >= 0 and any(self.listeners)
 
@@ -180,7 +194,7 @@ class Holdings:
         )
 
     def readers(self) -> list[int]:
-        """Config, board, post, ledger, regions, logs, and the former config where there is one.
+        """Config, board, post, ledger, regions, logs, the former config if there is one, control's sockets.
 
         The caller closes them. Ledger and logs may be written. Raises OSError.
         """
@@ -191,6 +205,7 @@ class Holdings:
                 opened.append(os.dup(one) if writable else _segments.reopen_read_only(one))
             if self.former >= 0:
                 opened.append(_segments.reopen_read_only(self.former))
+            opened += (os.dup(one) for _, one in sorted(self.http.items()))
         except OSError:
             close_all(opened)
             raise
@@ -199,7 +214,7 @@ class Holdings:
     def close(self) -> None:
         """Let go of everything: what was asked for can't be had, or its control died before the start."""
         held = [self.config, self.former, self.board, self.post, self.ledger, self.cache, self.cache_reader]
-        held += self.regions + self.logs + self.wakes
+        held += self.regions + self.logs + self.wakes + list(self.http.values())
         for one in self.listeners:
             held += one.udp + one.tcp if one is not None else []
         for descriptor in held:

@@ -234,7 +234,8 @@ class Keeper:
         """Do what a request of control asks. Raises OSError, ValueError."""
         held, words = self._holdings, message.words
         if message.kind == Kind.HELLO:
-            state = State(self._started, self._rolled, self._rolling, held.slots(), held.former >= 0)
+            http = sum(1 << number for number in held.http)
+            state = State(self._started, self._rolled, self._rolling, held.slots(), held.former >= 0, http)
             self._loop.listens()
             return Message(Kind.STATE, state.words(), tuple(held.readers()) if self._started else ())
         if self._obey_at_once(message):
@@ -247,6 +248,8 @@ class Keeper:
         elif message.kind == Kind.LISTENER:
             held.add_listener(words[0], message.descriptors)
             self._loop.set_groups(held.groups())
+        elif message.kind == Kind.HTTP:
+            held.hold_http(words[0], message.descriptors)
         elif message.kind == Kind.CONFIG:
             held.set_config(message.descriptors)
         elif self._started:

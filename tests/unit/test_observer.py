@@ -20,7 +20,7 @@ from fastdns.control.config.model import Corefile, Health, Prometheus, Ready
 from fastdns.control.observe import observer as module
 from fastdns.control.observe import scrape
 from fastdns.control.observe.health import Watch
-from fastdns.control.observe.listen import check, wanted
+from fastdns.control.observe.listen import open_needed, wanted
 from fastdns.control.observe.observer import Observer
 from fastdns.control.segments import Segments
 from fastdns.errors import ListenError
@@ -198,7 +198,7 @@ def test_a_listener_that_cannot_be_had(
             with pytest.raises(ListenError, match="address already in use"):
                 await Observer().start(corefile(health=health(port)), rke2_config(), segments)
             with pytest.raises(ListenError, match="address already in use"):
-                check(corefile(health=health(port)), frozenset())
+                open_needed(corefile(health=health(port)), frozenset())
             observer = Observer(("127.0.0.1", port))
             file = corefile(health=health(good), prometheus=prometheus(port))
             await observer.start(file, rke2_config(), segments)

@@ -120,25 +120,25 @@ class Listener:
 
     def __init__(self, sock: socket.socket, routes: Routes) -> None:
         self.routes = routes
-        self._socket = sock
+        self.socket = sock
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> Address:
         """Where it listens, the port that the kernel chose included."""
-        host, port, *_ = self._socket.getsockname()
+        host, port, *_ = self.socket.getsockname()
         return host, port
 
     async def start(self) -> None:
         """Take connections."""
-        self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=HEAD_MAX)
+        self._server = await asyncio.start_server(self._serve, sock=self.socket, limit=HEAD_MAX)
 
     async def close(self) -> None:
         """Take no more, and end those there are."""
         if self._server is not None:
             self._server.close()
-        self._socket.close()
+        self.socket.close()
         for task in list(self._connections):
             task.cancel()
         if self._connections:
