@@ -49,6 +49,7 @@ def run(entries: Entries) -> int:
     All that the children need must have been imported: they share those pages.
     """
     _open_standard_streams()
+    sys.stdin = None  # multiprocess would open another one in every child: 40 pages each
     setproctitle("fastdns: keeper")
     become_subreaper()
     _raise_descriptor_limit()

@@ -19,6 +19,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "errors": set(),
     "gotemplate": {"errors"},
     "forking": set(),
+    "later": set(),
     "log": set(),
     "proto": set(),
     "protocol": set(),
@@ -70,8 +71,8 @@ OUTSIDE: Final[dict[str, set[str]]] = {
     "loadgen": {"control", "errors"},
     "demo": {"_process", "control"},
     "commands": {
-        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "loadgen", "log",
-        "snapshot", "worker",
+        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "later", "loadgen",
+        "log", "snapshot", "worker",
     },
     "__main__": {"cli"},
     "__init__": {"_version"},

@@ -204,16 +204,16 @@ class Observer:
 
     # ---- what is answered ----
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
         assert self._scraper is not None
         assert self.ledger is not None
         try:
-            body = await self._scraper.scrape(self._names, self.facts)
+            body = await self._scraper.scrape(self._names, self.facts, request.takes_gzip)
         except FastDNSError:
             self.ledger.add("scrapes_failed")
             raise
         self.ledger.add("scrapes")
-        return Response(200, body, "text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, body, "text/plain; version=0.0.4; charset=utf-8", request.takes_gzip)
 
     def _regions(self) -> "list[_stats.Region]":
         assert self._segments is not None
