@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the server takes: all processes together, with two workers, the default budget, 10,000 answers cached."""
+"""What all processes of the server take together: two workers, default budget, 10,000 answers cached."""
 
 import contextlib
 import gzip

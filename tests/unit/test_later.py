@@ -51,7 +51,8 @@ import fastdns.control.config.nodecache, fastdns.control.onnode, fastdns.control
 import fastdns.control.life, fastdns.control.process
 import fastdns.coordinator.process, fastdns.worker.process, fastdns.keeper.process
 print(*sorted({{"ast", "dill", "dis", "gzip", "ssl"}} & set(sys.modules)))
-print(*(name for name in ("asyncio.sslproto", "inspect", "ipaddress", "locale") if len(vars(sys.modules[name])) > 9))
+later = ("asyncio.sslproto", "inspect", "ipaddress", "locale")
+print(*(name for name in later if len(vars(sys.modules[name])) > 9))
 """
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

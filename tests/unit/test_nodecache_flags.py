@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fastdns import log
 from fastdns.commands import nodecache, serve
-from fastdns.commands.start import start
 from fastdns.commands.goflags import FlagError, HelpWanted, parse_flags
 from fastdns.commands.nodecache import FLAGS, main, make_options
+from fastdns.commands.start import start
 from fastdns.control import pidfile
 from fastdns.control.model import NodeOptions, Options
 from fastdns.errors import FastDNSError
