@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fastdns.later import postpone
+from tests.system.server import default_environment
 
 NAME = "colorsys"  # of the library, and needed by nobody here
 
@@ -54,5 +55,11 @@ print(*sorted({{"ast", "dill", "dis", "gzip", "ssl"}} & set(sys.modules)))
 later = ("asyncio.sslproto", "inspect", "ipaddress", "locale")
 print(*(name for name in later if len(vars(sys.modules[name])) > 9))
 """
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=default_environment(),
+    )
     assert done.stdout.split() == []
