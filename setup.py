@@ -27,6 +27,8 @@ DIRECTIVES: dict[str, object] = {
 }
 
 CFLAGS = ["-std=gnu11", "-O2", "-g0", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+# Code and constants of a module in one segment: 60 modules would have 0.5 MiB of half-used pages otherwise.
+LDFLAGS = ["-Wl,-z,noseparate-code"]
 MACROS: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
 if DEBUG:
     CFLAGS += ["-O1", "-g"]
@@ -46,6 +48,7 @@ EXTENSIONS = [
         include_dirs=["fastdns"],
         depends=sorted(str(header) for header in Path("fastdns").glob("*.h")),
         extra_compile_args=CFLAGS,
+        extra_link_args=LDFLAGS,
         define_macros=MACROS,
     )
     for path in MODULES

@@ -41,6 +41,7 @@ enum {
     FD_MAX_WORKERS = 16,
     FD_MAX_LISTENERS = 32,        /* addresses served */
     FD_MAX_UPSTREAMS = 32,        /* in all; CoreDNS takes 15 a forward */
+    FD_MAX_PREFERRED = 64,        /* networks of one block's `prefer` */
     FD_MAX_ZONES = 1024,          /* of all server blocks, once for each group that serves it */
     FD_MAX_BLOCKS = 128,
     FD_MAX_SERIES = 1024,         /* pairs of listener and zone that are counted apart */

@@ -55,6 +55,15 @@ typedef struct {
 } fd_zone_t;
 _Static_assert(sizeof(fd_zone_t) == 24, "SHM_LAYOUT");
 
+/* A network of `loadbalance { prefer }`. */
+typedef struct {
+    uint8_t address[16];          /* the network's, network order; IPv4: its first four octets */
+    uint8_t octets;               /* of an address: 4 or 16 */
+    uint8_t bits;                 /* of the prefix */
+    uint8_t pad[2];
+} fd_network_t;
+_Static_assert(sizeof(fd_network_t) == 20, "SHM_LAYOUT");
+
 /* What a block's text says about answers. */
 typedef struct {
     uint64_t fingerprint;
@@ -77,8 +86,9 @@ typedef struct {
     /* names in lower case, wire, one behind the other; `count` is octets */
     fd_part_t cached;             /* only what lies at or below these is cached; none: everything */
     fd_part_t disabled[2];        /* at or below these nothing is kept: success, denial */
+    fd_part_t preferred;          /* fd_network_t: addresses in these come first, the first network's before all */
 } fd_block_t;
-_Static_assert(sizeof(fd_block_t) == 88, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_block_t) == 96, "SHM_LAYOUT");
 
 enum {                            /* fd_block_t.flags */
     FD_BLOCK_KEEP_TTL = 1,        /* hits carry the TTL that was stored */

@@ -69,6 +69,7 @@ cdef extern from "_layout.h" nogil:
         FD_MAX_WORKERS
         FD_MAX_LISTENERS
         FD_MAX_UPSTREAMS
+        FD_MAX_PREFERRED
         FD_MAX_ZONES
         FD_MAX_BLOCKS
         FD_MAX_SERIES
@@ -427,6 +428,11 @@ cdef extern from "_layout.h" nogil:
         uint16_t edns_max
         uint8_t name_len
 
+    ctypedef struct fd_network_t:
+        uint8_t address[16]
+        uint8_t octets
+        uint8_t bits
+
     ctypedef struct fd_block_t:
         uint64_t fingerprint
         uint16_t number
@@ -446,6 +452,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t prefetch_percent
         fd_part_t cached
         fd_part_t disabled[2]
+        fd_part_t preferred
 
     ctypedef struct fd_step_t:
         uint8_t kind

@@ -13,6 +13,7 @@ if _ABSENT:
     sys.modules["dill"] = None  # type: ignore[assignment]  # its import fails, which multiprocess expects
 
 import multiprocess  # noqa: E402  # after the line above, on purpose
+import multiprocess.popen_fork  # noqa: E402  # or the first fork would, when the keeper's memory is frozen
 
 if _ABSENT:
     del sys.modules["dill"]

@@ -8,7 +8,8 @@ answered. When the keeper closes its end, control leaves.
 
 A new configuration: LISTENER for each address that is new, REMOVE for each that is not served any
 more, CONFIG, then ROLL. Children that start in between have any mixture of these, so a child serves
-the slots that its configuration and its sockets agree on. After ROLLED nobody has the old ones.
+the slots that its configuration and its sockets agree on. After ROLLED nobody has the old ones. After
+FAILED the way back is another one of these, with RESTORE for each address that was removed.
 """
 
 import socket
@@ -35,20 +36,24 @@ class Kind(IntEnum):
     EXIT_AFTER = 12  #: ms without a worker that moves, then the server leaves; 0: it stays
     STOP = 13  #: ms until control is ready for the end, 0: now; exit code
     RELOADED = 14  #: serial number of a RELOAD: it need not be told to a successor
+    RESTORE = 15  #: number of a listener: its REMOVE, since the last ROLLED, is taken back
+    HTTP = 19  #: number; descriptor: a listening socket of control's, held for its successor; none: no more
     # keeper to control
     OK = 16
     ERROR = 17  #: errno
-    STATE = 18  #: State's numbers; descriptors once started: config, board, post, ledger, regions, logs
+    STATE = 18  #: State's numbers; once started what Holdings.readers opens
     # keeper to control, unasked
     RELOAD = 24  #: signal number, serial number: somebody wants the configuration read again
     ROLLED = 25  #: number of the configuration: all children have it
     STOPPING = 26  #: signal number: get ready for the end, and say STOP
+    FAILED = 27  #: number of the configuration: those that were started for it die, and the ROLL is over
 
 
 _WORDS = 12
 _MESSAGE = struct.Struct(f"=II{_WORDS}Q")  # kind, 0, words
 MESSAGE_LEN = _MESSAGE.size
 MAX_LISTENERS = 32  # slots; FD_MAX_LISTENERS
+MAX_HTTP = 16
 MAX_DESCRIPTORS = 64  # two for each worker of a listener, or STATE's; the kernel takes 253
 
 
@@ -114,13 +119,16 @@ class State:
     rolled: int  #: the last configuration that all children had
     rolling: int  #: the one that they are being restarted for, 0: none
     listeners: int  #: bit i: the slot i is held, and not to be closed
+    former: bool = False  #: the configuration of ``rolled`` is there, too: not all children have the next one
+    http: int = 0  #: bit i: control's listening socket i is held
 
     def words(self) -> tuple[int, ...]:
-        return (int(self.started), self.rolled, self.rolling, self.listeners)
+        return (int(self.started), self.rolled, self.rolling, self.listeners, int(self.former), self.http)
 
     @classmethod
     def of(cls, words: tuple[int, ...]) -> "State":
-        return cls(bool(words[0]), *words[1:4])
+        started, rolled, rolling, listeners, former, http = words[:6]
+        return cls(bool(started), rolled, rolling, listeners, bool(former), http)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from fastdns.keeper._addresses cimport (
     addresses_tick,
 )
 from fastdns.keeper._mailbox cimport (
+    EVENT_FAILED,
     EVENT_RELOAD,
     EVENT_ROLLED,
     EVENT_STOPPING,
@@ -27,11 +28,13 @@ from fastdns.keeper._mailbox cimport (
 from fastdns.keeper._roll cimport (
     ROLL_ASK,
     ROLL_DONE,
+    ROLL_FAILED,
     ROLL_HURRY,
     ROLL_KILL,
     ROLL_NEXT,
     ROLL_NOTHING,
     roll_begin,
+    roll_death,
     roll_step,
     roll_t,
 )
@@ -69,6 +72,7 @@ _STEPS = {
     ROLL_KILL: "kill",
     ROLL_NEXT: "next",
     ROLL_DONE: "done",
+    ROLL_FAILED: "failed",
 }
 
 
@@ -97,6 +101,7 @@ cdef class Table:
         child_not_started(&self.children, slot, error, now_ms)
 
     def die(self, int slot, int status, uint64_t now_ms, bint again=True):
+        roll_death(&self.roll, &self.children, &self.children.table[slot], now_ms)
         child_died(&self.children, slot, status, again, now_ms)
 
     def reap(self, int slot):
@@ -186,6 +191,7 @@ cdef class Mailbox:
     RELOAD = EVENT_RELOAD
     ROLLED = EVENT_ROLLED
     STOPPING = EVENT_STOPPING
+    FAILED = EVENT_FAILED
 
     cdef mailbox_t mailbox
 

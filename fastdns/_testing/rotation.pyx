@@ -16,9 +16,11 @@ from fastdns._shm cimport (
     fd_entry_size,
     fd_entry_t,
     fd_entry_ttl_off,
+    fd_network_t,
     fd_query_t,
 )
 from fastdns._wire cimport PARSE_OK, parse_query
+from fastdns.coordinator._prefer cimport prefer_order
 from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.worker._count cimport next_spin
 from fastdns.worker._state cimport worker_t
@@ -56,6 +58,17 @@ cdef class Answer:
                <const uint8_t *>records, len(records))
         self.octets = fd_entry_size(entry.qname_len, entry.ttl_count, entry.records_len)
         rotate_find(entry)
+
+    def prefer(self, networks):
+        """Put the addresses of these networks (address, bits) first."""
+        cdef fd_network_t rows[64]
+        cdef bytes address
+        cdef int i
+        for i, (address, bits) in enumerate(networks):
+            memcpy(rows[i].address, <const uint8_t *>address, len(address))
+            rows[i].octets = len(address)
+            rows[i].bits = bits
+        prefer_order(self.entry, rows, len(networks))
 
     @property
     def run(self):

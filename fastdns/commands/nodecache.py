@@ -20,8 +20,8 @@ from fastdns.commands.goflags import (
     quoted,
     usage,
 )
-from fastdns.commands.serve import parse_port, start
-from fastdns.control.addresses import parse_ip
+from fastdns.commands.start import start
+from fastdns.control.addresses import parse_ip, parse_port
 from fastdns.control.model import NodeOptions, Options
 from fastdns.errors import FastDNSError, UsageError
 

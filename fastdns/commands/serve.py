@@ -4,12 +4,11 @@
 import argparse
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from fastdns.cli import Parser
-from fastdns.control import pidfile
-from fastdns.control.addresses import parse_endpoint
+from fastdns.commands.start import start
+from fastdns.control.addresses import parse_endpoint, parse_port
 from fastdns.control.model import MIB, Options, Upstream
 from fastdns.errors import UsageError
 
@@ -39,28 +38,6 @@ _UNITS = {"": 1, "K": 1024, "M": MIB, "G": 1024 * MIB}
 def main(arguments: list[str]) -> int:
     """Be the server. Returns its exit code once it has stopped; children never return."""
     return start(parse(arguments))
-
-
-def start(options: Options) -> int:
-    """Become the keeper of a server with these options. Returns its exit code once it has stopped."""
-    # What the children need is imported before they are forked: they share these pages.
-    import fastdns.control.life
-    import fastdns.control.process
-    import fastdns.coordinator.process
-    import fastdns.worker.process
-    from fastdns.keeper.process import Entries, run
-
-    try:
-        return run(
-            Entries(
-                control=lambda channel: fastdns.control.process.main(channel, options),
-                coordinator=fastdns.coordinator.process.main,
-                worker=fastdns.worker.process.main,
-            )
-        )
-    finally:
-        if options.pidfile:
-            pidfile.remove(Path(options.pidfile))
 
 
 def parse(arguments: list[str]) -> Options:
@@ -131,13 +108,6 @@ def parse_upstream(text: str) -> Upstream:
     if scheme != "tcp":
         raise UsageError(f"{text!r}: expected ADDR[:PORT] or tcp://ADDR[:PORT]")
     return Upstream(parse_endpoint(rest), force_tcp=True)
-
-
-def parse_port(text: str) -> int:
-    """A port, from 1. Raises UsageError."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise UsageError(f"{text!r}: expected a port from 1 to 65535")
-    return int(text)
 
 
 def parse_workers(text: str) -> int:

@@ -3,6 +3,7 @@
 
 import array
 import fcntl
+import ipaddress
 import math
 import os
 import socket
@@ -30,6 +31,7 @@ from fastdns._shm cimport (
     FD_MATCH_SUFFIX,
     FD_MAX_BLOCKS,
     FD_MAX_LISTENERS,
+    FD_MAX_PREFERRED,
     FD_MAX_SERIES,
     FD_MAX_UPSTREAMS,
     FD_MAX_ZONES,
@@ -66,6 +68,7 @@ from fastdns._shm cimport (
     fd_forward_t,
     fd_host_t,
     fd_hosts_t,
+    fd_network_t,
     fd_part_t,
     fd_rule_t,
     fd_step_t,
@@ -86,6 +89,7 @@ MAX_UPSTREAMS = FD_MAX_UPSTREAMS
 MAX_FORWARD_UPSTREAMS = FD_FORWARD_UPSTREAMS
 MAX_ZONES = FD_MAX_ZONES
 MAX_BLOCKS = FD_MAX_BLOCKS
+MAX_PREFERRED = FD_MAX_PREFERRED
 MAX_SERIES = FD_MAX_SERIES
 
 
@@ -384,6 +388,17 @@ cdef fd_part_t steps_of(_Segment segment, steps) except *:
     return segment.part(rows)
 
 
+cdef bytes network_of(str text):
+    cdef fd_network_t network
+    parsed = ipaddress.ip_network(text)
+    cdef bytes address = parsed.network_address.packed
+    memset(&network, 0, sizeof(network))
+    memcpy(network.address, <const uint8_t *>address, len(address))
+    network.octets = <uint8_t>len(address)
+    network.bits = parsed.prefixlen
+    return <bytes>(<char *>&network)[:sizeof(network)]
+
+
 cdef bytes block_of(_Segment segment, int number, block):
     cdef fd_block_t out
     memset(&out, 0, sizeof(out))
@@ -403,6 +418,7 @@ cdef bytes block_of(_Segment segment, int number, block):
         out.cached = segment.names(block.cached)
         for i in range(2):
             out.disabled[i] = segment.names(block.disabled[i])
+        out.preferred = segment.part([network_of(one) for one in block.preferred])
         out.slow_limit = block.slow_limit
         out.prefetch_hits = block.prefetch_hits
         out.prefetch_percent = block.prefetch_percent

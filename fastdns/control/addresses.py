@@ -79,6 +79,13 @@ def parse_ip(text: str) -> str:
     raise UsageError(f"{text!r}: expected an IP address")
 
 
+def parse_port(text: str) -> int:
+    """A port, from 1. Raises UsageError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise UsageError(f"{text!r}: expected a port from 1 to 65535")
+    return int(text)
+
+
 def _split_port(text: str) -> tuple[str, str | None]:
     bracketed = _BRACKETED.fullmatch(text)
     if bracketed:

@@ -44,9 +44,9 @@ _LOG_MIN, _LOG_MAX = 16 * KIB, MIB
 _LOG_SHARE = 64  #: of the rest, for each process that writes one
 _LOG_SHARE_QUERIES = 2  #: for all of them together, where queries are logged: 160 ms at 20,000 a second
 
-# Proportional set size without the segments; measured 29 MiB with two workers.
-_PROCESSES_BASE = 20 * MIB  #: keeper, control, coordinator
-_PROCESSES_WORKER = 5 * MIB
+# Distinct pages without the segments; measured 35 MiB with two workers (docs/operations.md has the table).
+_PROCESSES_BASE = 30 * MIB  #: keeper, control, coordinator
+_PROCESSES_WORKER = 5 * MIB // 2
 
 RCVBUF_MAX = 4 * MIB
 RCVBUF_MIN = 256 * KIB

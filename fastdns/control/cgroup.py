@@ -25,6 +25,8 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
+    """A cgroup file system, of either version."""
+
     point: str
     root: str  #: the cgroup that is mounted there: not / in a container without a cgroup namespace
     limit_file: str

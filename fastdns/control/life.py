@@ -17,10 +17,11 @@ from fastdns.control.lean_asyncio import asyncio  # before anything that imports
 from fastdns.control.link import BEAT_S, ChannelClosedError, KeeperLink
 from fastdns.control.load import Loaded, Source
 from fastdns.control.model import Options
+from fastdns.control.observe.held import HeldSockets
 from fastdns.control.observe.observer import Observer
 from fastdns.control.probe import ShareWatch
 from fastdns.control.reload import Reloader
-from fastdns.control.segments import Segments
+from fastdns.control.segments import Inheritance
 from fastdns.control.setup import endpoints
 from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Kind, Message, State
@@ -42,16 +43,17 @@ def live(
     options: Options,
     source: Source | None,
     state: State,
-    segments: Segments,
+    found: Inheritance,
     loaded: Loaded,
+    former: Loaded | None,
 ) -> int:
     """Look after a running server until the keeper wants the end. Returns the exit code.
 
-    Raises FastDNSError.
+    former: the configuration before, which some children may have still. Raises FastDNSError.
     """
 
     async def run() -> int:
-        return await Life(link, options, source, segments, loaded).run(state)
+        return await Life(link, options, source, found, loaded, former).run(state)
 
     return asyncio.run(run())
 
@@ -64,22 +66,24 @@ class Life:
         link: KeeperLink,
         options: Options,
         source: Source | None,
-        segments: Segments,
+        found: Inheritance,
         loaded: Loaded,
+        former: Loaded | None,
     ) -> None:
         self._link = link
         self._tasks: list[asyncio.Task[None]] = []
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._closed = asyncio.Event()  # by the keeper: the workers have gone
         self._stopping = False
-        self._segments = segments
-        self._shares = ShareWatch(link, endpoints(loaded.config), segments.regions)
-        self._reloader = Reloader(link, options, loaded, source, self._apply, self._count)
+        self._segments = found.segments
+        self._shares = ShareWatch(link, endpoints(loaded.config), found.segments.regions)
+        self._reloader = Reloader(link, options, loaded, former, source, self._apply, self._count)
         node = options.node
         self._options = options
         self._observer = Observer(
             None if node is None else node.metrics_listen,
             frozenset() if node is None else frozenset(node.local_ips),
+            HeldSockets(link.hold_http, link.release_http, found.http),
         )
         self._node: OnNode | None = None
 
@@ -166,6 +170,8 @@ class Life:
             self._reloader.ask(signal.Signals(event.words[0]), event.words[1])
         elif event.kind == Kind.ROLLED:
             self._reloader.has_rolled(event.words[0])
+        elif event.kind == Kind.FAILED:
+            self._reloader.has_failed(event.words[0])
         elif event.kind == Kind.STOPPING and not self._stopping:
             self._stopping = True
             self._cancel()
@@ -196,10 +202,10 @@ class Life:
         if not self._end.done():
             self._end.set_result(0)
 
-    async def _apply(self, loaded: Loaded) -> None:
+    async def _apply(self, loaded: Loaded, strict: bool) -> None:
         """Take a configuration that is about to be handed over."""
+        await self._observer.apply(loaded.corefile, loaded.config, strict)
         self._shares.listeners = endpoints(loaded.config)
-        await self._observer.apply(loaded.corefile, loaded.config)
 
     def _count(self, what: str) -> None:
         if self._observer.ledger is not None:

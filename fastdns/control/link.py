@@ -13,7 +13,7 @@ from fastdns.errors import KeeperError
 from fastdns.protocol import Address, Geometry, Kind, Message, State
 
 _ANSWER_S = 10.0  # an allocation touches memory; nothing else takes the keeper long
-_EVENTS = (Kind.RELOAD, Kind.ROLLED, Kind.STOPPING)
+_EVENTS = (Kind.RELOAD, Kind.ROLLED, Kind.STOPPING, Kind.FAILED)
 
 BEAT_S = 2.0  #: between two heartbeats; the keeper waits 15 s for one
 
@@ -57,16 +57,28 @@ class KeeperLink:
         """Close a listener with the next rolling restart; children that start from now on don't get it."""
         self._ask(Message(Kind.REMOVE, (number,)))
 
+    def restore_listener(self, number: int) -> None:
+        """Take a removal back that no rolling restart has followed to its end."""
+        self._ask(Message(Kind.RESTORE, (number,)))
+
     def set_config(self, descriptor: int) -> None:
         """What children that start from now on are to read."""
         self._ask(Message(Kind.CONFIG, (), (descriptor,)))
+
+    def hold_http(self, number: int, descriptor: int) -> None:
+        """Have a listening socket of ours held for our successor."""
+        self._ask(Message(Kind.HTTP, (number,), (descriptor,)))
+
+    def release_http(self, number: int) -> None:
+        """Have it held no more."""
+        self._ask(Message(Kind.HTTP, (number,)))
 
     def start(self, config: int) -> None:
         """Start the coordinator and the workers with the configuration of this number."""
         self._ask(Message(Kind.START, (config,)))
 
     def roll(self, config: int) -> None:
-        """Restart them one by one for the configuration of this number; an event says when it is done."""
+        """Restart them one by one for the configuration of this number; an event says how it ended."""
         self._ask(Message(Kind.ROLL, (config,)))
 
     def stop(self, ready_s: float = 0.0, code: int = 0) -> None:

@@ -187,6 +187,22 @@ def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded
     )
 
 
+def load_former(former: Loaded, failed: Loaded) -> Loaded:
+    """The configuration before one that was given up, numbered after that one. For a process of its own.
+
+    The files that it names are looked at as they were for the failed one: only a later change is tried.
+    """
+    from fastdns.control.config.numbering import Numbers
+
+    numbers = Numbers.read(failed.config.notes).after_failure(Numbers.read(former.config.notes))
+    stamps = {one.path: one.stamp for one in failed.watched}
+    return replace(
+        former,
+        config=replace(former.config, number=numbers.generation, notes=numbers.dump()),
+        watched=tuple(replace(one, stamp=stamps.get(one.path, one.stamp)) for one in former.watched),
+    )
+
+
 def _watched(corefile: "Corefile") -> tuple[Watched, ...]:
     """The files beside the Corefile that say what is answered, as they are now."""
     found: dict[str, float] = {}

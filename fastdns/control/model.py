@@ -216,6 +216,7 @@ class Block:
     cached: tuple[str, ...] = ()  #: only names at or below these are cached; none: all
     disabled: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     """Names at or below these keep nothing of a class: success, denial."""
+    preferred: tuple[str, ...] = ()  #: networks whose addresses come first in an answer
     keep_ttl: bool = False  #: hits carry the TTL that was stored
     prefetch_hits: int = 1  #: that make a name popular: asked again before it expires; 0: never
     prefetch_percent: int = 10  #: of its life, left when that is done

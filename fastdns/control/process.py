@@ -14,7 +14,7 @@ from fastdns._stats import Ledger, read_notes
 from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.load import corefile_source, first_load, recall
 from fastdns.control.model import Options
-from fastdns.control.segments import Segments
+from fastdns.control.segments import Inheritance
 from fastdns.control.setup import set_up
 from fastdns.errors import FastDNSError, KeeperError
 
@@ -44,16 +44,22 @@ def serve(link: KeeperLink, options: Options) -> int:
     state, descriptors = link.state()
     errors = ErrorCount("setup_errors_configmap")
     source = corefile_source(options, errors)
+    former = None
     if state.started:
-        loaded = recall(read_notes(Segments.of(descriptors).config))
+        found = Inheritance.of(state, descriptors)
+        loaded = recall(read_notes(found.segments.config))
+        if state.former:
+            former = recall(read_notes(found.former))
+            os.close(found.former)
     else:
         loaded = first_load(options, source)
         set_up(link, options, loaded)
         state, descriptors = link.state()
-    errors.attach(Ledger(Segments.of(descriptors).ledger))
+        found = Inheritance.of(state, descriptors)
+    errors.attach(Ledger(found.segments.ledger))
     from fastdns.control.life import live
 
-    return live(link, options, source, state, Segments.of(descriptors), loaded)
+    return live(link, options, source, state, found, loaded, former)
 
 
 class ErrorCount:

@@ -4,6 +4,9 @@
 The Corefile is read and checked in a process of its own, so that what is wrong with it changes nothing
 here. What is right goes to the keeper: sockets for new addresses, the configuration's segment, then the
 rolling restart; the coordinator sweeps the cache before the workers follow. One reload at a time.
+
+Where children die on what passed the check, the keeper gives the restart up, and another one brings the
+configuration before back.
 """
 
 import os
@@ -16,7 +19,7 @@ from fastdns import log
 from fastdns.control.apart import Apart, ApartError
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.link import KeeperLink
-from fastdns.control.load import Loaded, Source, load_corefile, stamp_of
+from fastdns.control.load import Loaded, Source, load_corefile, load_former, stamp_of
 from fastdns.control.model import Options
 from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
 from fastdns.errors import UsageError
@@ -26,8 +29,16 @@ _LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs
 _POLL_S = 10.0  # as often as node-cache looks at its ConfigMaps
 _ROLL_S = 30.0  # a rolling restart that takes longer is worth a line
 
-#: Has the rest of control take a configuration. Raises UsageError, and has changed nothing then.
-Apply = Callable[[Loaded], Awaitable[None]]
+#: Has the rest of control take a configuration. Where the second is true it raises UsageError for what can't
+#: be had, and has changed nothing then; else it goes on without.
+Apply = Callable[[Loaded, bool], Awaitable[None]]
+
+
+class GivenUpError(UsageError):
+    """Children died on a configuration that had passed the check, and the one before is back."""
+
+    def __init__(self) -> None:
+        super().__init__("its processes die when they start; the configuration before is served again")
 
 
 @dataclass(slots=True)
@@ -48,13 +59,17 @@ class Reloader:
         link: KeeperLink,
         options: Options,
         loaded: Loaded,
+        former: Loaded | None,
         source: Source | None,
         apply: Apply,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """source: of the Corefile's text; apply: tells the rest of control; count: is told `reloads` and
-        `reload_failures`, for the ledger."""
+        """former: the configuration before, which some children may have still; source: of the Corefile's
+        text; apply: tells the rest of control; count: is told `reloads` and `reload_failures`, for the
+        ledger.
+        """
         self.running = loaded
+        self._former = former
         self._source = source
         self._link = link
         self._options = options
@@ -62,8 +77,8 @@ class Reloader:
         self._count = count
         self._asked: tuple[signal.Signals, int] | None = None
         self._wake = asyncio.Event()
-        self._rolled = asyncio.Event()
-        self._rolled_number = 0
+        self._ended = asyncio.Event()  # a rolling restart
+        self._rolled_number = self._failed_number = 0
         self._seen = ""  # the text that was looked at last
         self._seen_stamps: tuple[tuple[int, ...], ...] = ()
         self._files: list[_File] = []
@@ -80,7 +95,12 @@ class Reloader:
     def has_rolled(self, number: int) -> None:
         """All children have the configuration of this number."""
         self._rolled_number = number
-        self._rolled.set()
+        self._ended.set()
+
+    def has_failed(self, number: int) -> None:
+        """Children die on the configuration of this number, and the keeper has given it up."""
+        self._failed_number = number
+        self._ended.set()
 
     # ---- the task
 
@@ -124,15 +144,15 @@ class Reloader:
         if not state.started:
             return
         number = self.running.config.number
-        wanted = sum(1 << slot for slot in endpoints(self.running.config))
-        more = state.listeners & ~wanted
-        extra = [slot for slot in range(more.bit_length()) if more >> slot & 1]
-        for slot in extra:
-            self._link.remove_listener(slot)
-        if not extra and state.rolling == number:
-            await self._wait_for_roll(number)
-        elif extra or state.rolled != number:
-            await self._roll(number)
+        changed = self._line_up(state.listeners)
+        try:
+            if not changed and state.rolling == number:
+                await self._finish_roll()
+            elif changed or state.rolled != number:
+                await self._roll()
+        except GivenUpError as error:
+            self._failed()
+            log.error(f"Restart failed: {error}")
 
     # ---- when
 
@@ -181,7 +201,7 @@ class Reloader:
         try:
             await self._reload(await self._load(self._read()))
         except UsageError as error:
-            self._failed(by_plugin=False)
+            self._failed(by_plugin=isinstance(error, GivenUpError))
             log.error(f"{number.name}: {error}")
 
     async def _on_look(self) -> None:
@@ -216,7 +236,7 @@ class Reloader:
 
     def _failed(self, by_plugin: bool = True) -> None:
         self._count("reloads")
-        if by_plugin:  # CoreDNS's counter is the plugin's
+        if by_plugin:  # CoreDNS's counter is the plugin's; what dies is counted whoever asked for it
             self._count("reload_failures")
 
     # ---- how
@@ -242,7 +262,7 @@ class Reloader:
             await self._replace(loaded)
         else:
             loaded = replace(loaded, config=self.running.config)
-            await self._apply(loaded)
+            await self._apply(loaded, True)
             self.running = loaded
             self._begin_watching()
         if quiet:
@@ -264,7 +284,7 @@ class Reloader:
             rcvbuf = plan_for(self._options, loaded.config, loaded.memory).rcvbuf
             opened = open_listeners(self._options, new, loaded.config.worker_count, rcvbuf)
         try:
-            await self._apply(loaded)
+            await self._apply(loaded, True)
         except UsageError:
             for one in opened.values():
                 one.close()
@@ -273,24 +293,70 @@ class Reloader:
         put_config(self._link, loaded)
         for slot in gone:
             self._link.remove_listener(slot)
-        self.running = loaded
+        self._former, self.running = self.running, loaded
         self._begin_watching()
-        await self._roll(loaded.config.number)
+        await self._roll()
 
-    async def _roll(self, number: int) -> None:
-        """Restart the children one by one; done when this returns."""
-        self._rolled.clear()
-        self._rolled_number = 0
-        self._link.roll(number)
-        await self._wait_for_roll(number)
+    def _line_up(self, held: int) -> bool:
+        """Have children get the listeners of the running configuration. Returns whether others were held.
 
-    async def _wait_for_roll(self, number: int) -> None:
-        while self._rolled_number != number:
+        held: a bit for each slot that they get. What is missing was removed by a restart that was given up.
+        """
+        wanted = sum(1 << slot for slot in endpoints(self.running.config))
+        for slot in range((held | wanted).bit_length()):
+            if wanted & ~held & 1 << slot:
+                self._link.restore_listener(slot)
+            elif held & ~wanted & 1 << slot:
+                self._link.remove_listener(slot)
+        return held != wanted
+
+    async def _roll(self) -> None:
+        """Restart the children one by one for the running configuration. As ``_finish_roll``."""
+        self._begin_roll()
+        await self._finish_roll()
+
+    def _begin_roll(self) -> None:
+        self._ended.clear()
+        self._rolled_number = self._failed_number = 0
+        self._link.roll(self.running.config.number)
+
+    async def _finish_roll(self) -> None:
+        """All children have the running configuration when this returns.
+
+        Raises GivenUpError when they died on it: all have the one before then.
+        """
+        while not await self._has_reached_all():
+            failed, former = self.running, self._former
+            if former is not None and failed.outdates(former):
+                await self._go_back(former, failed)
+                raise GivenUpError
+            # They die with what they had before, too: it is not the configuration, and nothing else is left.
+            log.error(f"configuration {failed.config.number} can't be started, nor is there another one")
+            self._begin_roll()
+        self._former = None
+
+    async def _has_reached_all(self) -> bool:
+        number = self.running.config.number
+        while self._rolled_number != number and self._failed_number != number:
             try:
-                await asyncio.wait_for(self._rolled.wait(), _ROLL_S)
+                await asyncio.wait_for(self._ended.wait(), _ROLL_S)
             except TimeoutError:
                 log.error(f"configuration {number} has not reached all processes after {_ROLL_S:.0f} s")
-            self._rolled.clear()
+            self._ended.clear()
+        return self._rolled_number == number
+
+    async def _go_back(self, former: Loaded, failed: Loaded) -> None:
+        """All children have the former configuration when this returns."""
+        held = sum(1 << slot for slot in endpoints(failed.config))
+        back = await work_apart(load_former, former, failed)
+        await self._apply(back, False)
+        self.running = back
+        self._line_up(held)
+        put_config(self._link, back)
+        self._seen = failed.text  # it is not tried again before it changes
+        self._seen_stamps = tuple(stamp_of(one) for one in back.files)
+        self._begin_watching()
+        await self._roll()
 
 
 async def work_apart(function: Callable[..., Loaded], *arguments: object) -> Loaded:

@@ -15,7 +15,8 @@ from fastdns.control.cgroup import memory_limit
 from fastdns.control.link import KeeperLink
 from fastdns.control.load import Loaded, keep
 from fastdns.control.model import MIB, Config, Options
-from fastdns.control.observe.listen import check
+from fastdns.control.observe.held import HeldSockets
+from fastdns.control.observe.listen import open_needed
 from fastdns.control.sockets import ListenerSockets, open_listener
 
 
@@ -23,11 +24,16 @@ def set_up(link: KeeperLink, options: Options, loaded: Loaded) -> None:
     """Plan, open, hand over, start. Raises FastDNSError; nothing has been started then."""
     config = loaded.config
     plan = plan_for(options, config, loaded.memory)
-    check(loaded.corefile, frozenset() if options.node is None else frozenset(options.node.local_ips))
+    http = open_needed(
+        loaded.corefile, frozenset() if options.node is None else frozenset(options.node.local_ips)
+    )
     link.allocate(plan.geometry)
     opened = open_listeners(options, endpoints(config), config.worker_count, plan.rcvbuf)
     queue = min((one.rcvbuf for one in opened.values()), default=plan.rcvbuf)
     hand_over(link, opened)
+    HeldSockets(link.hold_http, link.release_http, {}).keep(http)
+    for sock in http:
+        sock.close()
     put_config(link, loaded)
     link.start(config.number)
     _report(config, plan, queue)

@@ -16,9 +16,11 @@ from fastdns._shm cimport (
     FD_PLUGIN_LOOP,
     FD_PLUGIN_REWRITE,
     FD_ZONE_ROTATE,
+    fd_at,
     fd_block_t,
     fd_entry_t,
     fd_load32,
+    fd_network_t,
     fd_zone,
 )
 from fastdns._stats cimport (
@@ -43,6 +45,7 @@ from fastdns.coordinator._judge cimport (
     source_t,
 )
 from fastdns.coordinator._names cimport name_listed
+from fastdns.coordinator._prefer cimport prefer_order
 from fastdns.coordinator._report cimport report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
@@ -243,6 +246,8 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
         bump(c.counters, FD_C_upstream_answers, 1)
     if fd_zone(c.config, flight.zone).flags & FD_ZONE_ROTATE:
         rotate_find(c.entry)
+        prefer_order(c.entry, <const fd_network_t *>fd_at(c.config, flight.block.preferred.off),
+                     flight.block.preferred.count)
     if verdict != JUDGE_STORE:
         bump(c.counters, FD_C_not_stored, 1)
     elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does

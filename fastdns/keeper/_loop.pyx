@@ -54,6 +54,7 @@ from fastdns.keeper._children cimport (
     log_text,
 )
 from fastdns.keeper._mailbox cimport (
+    EVENT_FAILED,
     EVENT_RELOAD,
     EVENT_ROLLED,
     EVENT_STOPPING,
@@ -110,10 +111,12 @@ from fastdns.keeper._posix cimport (
 from fastdns.keeper._roll cimport (
     ROLL_ASK,
     ROLL_DONE,
+    ROLL_FAILED,
     ROLL_HURRY,
     ROLL_KILL,
     ROLL_NOTHING,
     roll_begin,
+    roll_death,
     roll_step,
     roll_t,
 )
@@ -149,13 +152,18 @@ cdef enum:                       # what `wait` comes back with
     ACTION_MESSAGE = 3
     ACTION_LEAVE = 4
     ACTION_ROLLED = 5
+    ACTION_FAILED = 6
 
 FORK = ACTION_FORK
 JOIN = ACTION_JOIN
 MESSAGE = ACTION_MESSAGE
 LEAVE = ACTION_LEAVE
 ROLLED = ACTION_ROLLED
-KINDS = {"BEAT": KIND_BEAT, "RELOAD": EVENT_RELOAD, "ROLLED": EVENT_ROLLED, "STOPPING": EVENT_STOPPING}
+FAILED = ACTION_FAILED
+KINDS = {
+    "BEAT": KIND_BEAT, "RELOAD": EVENT_RELOAD, "ROLLED": EVENT_ROLLED, "STOPPING": EVENT_STOPPING,
+    "FAILED": EVENT_FAILED,
+}
 EVENT_LEN = sizeof(event_t)
 
 
@@ -166,7 +174,7 @@ cdef class Loop(Plane):
     cdef bint message
     cdef roll_t roll
     cdef uint32_t roll_config    # its number: workers follow when the whole cache agrees with it
-    cdef bint rolled             # one is done, and Python has not been told yet
+    cdef int roll_end            # ROLLED or FAILED, of which Python has not been told yet
     cdef mailbox_t mailbox
     cdef int stop
     cdef uint64_t stop_ms
@@ -197,7 +205,7 @@ cdef class Loop(Plane):
     # ------------------------------------------------------------------ asked by process.py
 
     def wait(self) -> tuple[int, int]:
-        """What needs Python next: FORK or JOIN and a child's number, MESSAGE, ROLLED, or LEAVE and an exit code."""
+        """What needs Python next: FORK or JOIN and a child's number, MESSAGE, ROLLED, FAILED, LEAVE and a code."""
         cdef int action, number = 0
         cdef uint64_t now_ms
         with nogil:
@@ -256,12 +264,12 @@ cdef class Loop(Plane):
         self.addresses.exit_after_ms = milliseconds
 
     def begin_roll(self, uint32_t config):
-        """Replace the coordinator, then the workers, one by one; ROLLED comes when it is done.
+        """Replace the coordinator, then the workers, one by one; then comes ROLLED, or FAILED if they die of it.
 
         config: its number; workers follow when the whole cache agrees with it.
         """
         self.roll_config = config
-        self.rolled = False
+        self.roll_end = ACTION_NONE
         roll_begin(&self.roll, &self.children)
 
     @property
@@ -276,6 +284,10 @@ cdef class Loop(Plane):
     def tell_rolled(self, uint32_t config):
         """Send control word of a rolling restart that is done."""
         mailbox_put(&self.mailbox, EVENT_ROLLED, config)
+
+    def tell_failed(self, uint32_t config):
+        """Send control word of one that was given up."""
+        mailbox_put(&self.mailbox, EVENT_FAILED, config)
 
     def stop_in(self, uint64_t ready_ms, int code):
         """Control's word on a stop: it will be ready in so many ms; 0: now, leave with `code`."""
@@ -309,6 +321,7 @@ cdef class Loop(Plane):
     cdef int next_action(self, uint64_t now_ms, int *number) noexcept nogil:
         cdef uint32_t slot
         cdef const child_t *child
+        cdef int end = self.roll_end
         for slot in range(self.children.count):
             if self.children.table[slot].state == CHILD_DEAD:
                 number[0] = <int>slot
@@ -324,9 +337,9 @@ cdef class Loop(Plane):
             return ACTION_MESSAGE
         if self.stop > STOP_PREPARE:
             return ACTION_NONE
-        if self.rolled:
-            self.rolled = False
-            return ACTION_ROLLED
+        if end != ACTION_NONE:
+            self.roll_end = ACTION_NONE
+            return end
         for slot in range(self.children.count):
             child = &self.children.table[slot]
             if child.state == CHILD_WAITING and child.due_ms <= now_ms:
@@ -433,7 +446,9 @@ cdef class Loop(Plane):
                 child_killed(&self.children, slot, False)
                 self.kill_child(slot, now_ms)
             elif step == ROLL_DONE:
-                self.rolled = True
+                self.roll_end = ACTION_ROLLED
+            elif step == ROLL_FAILED:
+                self.roll_end = ACTION_FAILED
             slot = self.roll.slot
             if not self.roll.on:
                 break
@@ -475,6 +490,7 @@ cdef class Loop(Plane):
             # It has said why nothing can be served.
             self.leave_code = status >> 8
             again = False
+        roll_death(&self.roll, &self.children, &self.children.table[slot], now_ms)
         child_died(&self.children, slot, status, again, now_ms)
         if self.unsteered():
             self.steer()

@@ -6,7 +6,8 @@ cdef enum:                       # protocol.Kind; test_children compares them
     EVENT_RELOAD = 24            # a signal asks for a reload; its number
     EVENT_ROLLED = 25            # a rolling restart is done; the configuration's number
     EVENT_STOPPING = 26          # a signal asks for the end; its number
-    EVENTS = 3
+    EVENT_FAILED = 27            # a rolling restart was given up; the configuration's number
+    EVENTS = 4
 
 ctypedef struct event_t:         # a message without descriptors, as protocol packs it
     uint32_t kind                # 0: none

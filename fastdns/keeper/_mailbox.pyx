@@ -50,5 +50,6 @@ cdef void mailbox_forget(mailbox_t *mailbox) noexcept nogil:
     mailbox.channel = -1
     mailbox.sent[0] = False
     mailbox.events[EVENT_ROLLED - EVENT_RELOAD].kind = 0
+    mailbox.events[EVENT_FAILED - EVENT_RELOAD].kind = 0
     if mailbox.readers >= READERS_MAX:
         mailbox.events[0].kind = 0

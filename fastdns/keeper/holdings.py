@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastdns import _segments
 from fastdns.handles import CoordinatorHandles, WorkerHandles
 from fastdns.keeper._groups import Group
-from fastdns.protocol import MAX_LISTENERS, Geometry, close_all
+from fastdns.protocol import MAX_HTTP, MAX_LISTENERS, Geometry, close_all
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class Holdings:
     def _forget(self) -> None:
         self.workers = 0
         self.config = -1
+        self.former = -1  #: the configuration before it, until all children have the new one
         self.board = -1
         self.post = -1
         self.ledger = -1
@@ -51,6 +52,7 @@ class Holdings:
         self.logs: list[int] = []  #: the coordinator's, then the workers'
         self.wakes: list[int] = []  #: the coordinator's, then the workers'
         self.listeners: list[Listener | None] = []
+        self.http: dict[int, int] = {}  #: control's own listening sockets, by number
 
     def allocate(self, geometry: Geometry) -> None:
         """Make and touch the segments. Raises OSError, ValueError; nothing is held then."""
@@ -106,25 +108,56 @@ class Holdings:
             raise ValueError(f"listener {number} is not there")
         listener.retired = True
 
+    def restore_listener(self, number: int) -> None:
+        """Children that start from now on get it again. Raises ValueError."""
+        listener = self.listeners[number] if number < len(self.listeners) else None
+        if listener is None or not listener.retired:
+            raise ValueError(f"listener {number} was not retired")
+        listener.retired = False
+
     def slots(self) -> int:
         """A bit for each listener that children get."""
         return sum(1 << i for i, one in enumerate(self.listeners) if one is not None and not one.retired)
 
-    def close_retired(self) -> None:
-        """Close what no child has any more: the last descriptors, so that the group is gone."""
+    def settle(self) -> None:
+        """All children have the configuration: close what none of them has any more.
+
+        Of a listener these are the last descriptors, so that its group is gone.
+        """
+        if self.former >= 0:
+            os.close(self.former)
+            self.former = -1
         for number, listener in enumerate(self.listeners):
             if listener is not None and listener.retired:
                 close_all(listener.udp + listener.tcp)
                 self.listeners[number] = None
 
     def set_config(self, descriptors: tuple[int, ...]) -> None:
-        """Take over a configuration's segment, in place of the one before. Raises ValueError."""
+        """Take over a configuration's segment. Raises ValueError.
+
+        The one before is kept until it is settled, those in between are not.
+        """
         if len(descriptors) != 1:
             close_all(descriptors)
             raise ValueError(f"a configuration with {len(descriptors)} descriptors")
-        if self.config >= 0:
+        if self.former < 0:
+            self.former = self.config
+        else:
             os.close(self.config)
         self.config = descriptors[0]
+
+    def hold_http(self, number: int, descriptors: tuple[int, ...]) -> None:
+        """Hold a listening socket of control's in place of the one before, if there is one.
+
+        Raises ValueError; it is closed then.
+        """
+        if number >= MAX_HTTP or len(descriptors) > 1:
+            close_all(descriptors)
+            raise ValueError(f"HTTP {number} with {len(descriptors)} sockets")
+        if number in self.http:
+            os.close(self.http.pop(number))
+        if descriptors:
+            self.http[number] = descriptors[0]
 
     def complete(self) -> bool:
         return self.workers > 0 and self.config >= 0 and any(self.listeners)
@@ -161,15 +194,18 @@ class Holdings:
         )
 
     def readers(self) -> list[int]:
-        """Config, board, post, ledger, regions and logs. The caller closes them.
+        """Config, board, post, ledger, regions, logs, the former config if there is one, control's sockets.
 
-        Ledger and logs may be written. Raises OSError.
+        The caller closes them. Ledger and logs may be written. Raises OSError.
         """
         opened: list[int] = []
         try:
             for one in (self.config, self.board, self.post, self.ledger, *self.regions, *self.logs):
                 writable = one == self.ledger or one in self.logs
                 opened.append(os.dup(one) if writable else _segments.reopen_read_only(one))
+            if self.former >= 0:
+                opened.append(_segments.reopen_read_only(self.former))
+            opened += (os.dup(one) for _, one in sorted(self.http.items()))
         except OSError:
             close_all(opened)
             raise
@@ -177,8 +213,8 @@ class Holdings:
 
     def close(self) -> None:
         """Let go of everything: what was asked for can't be had, or its control died before the start."""
-        held = [self.config, self.board, self.post, self.ledger, self.cache, self.cache_reader, *self.regions]
-        held += self.logs + self.wakes
+        held = [self.config, self.former, self.board, self.post, self.ledger, self.cache, self.cache_reader]
+        held += self.regions + self.logs + self.wakes + list(self.http.values())
         for one in self.listeners:
             held += one.udp + one.tcp if one is not None else []
         for descriptor in held:

@@ -24,7 +24,7 @@ from fastdns import log, protocol
 from fastdns._process import become_subreaper, trim_memory
 from fastdns.forking import multiprocess
 from fastdns.handles import CoordinatorHandles, WorkerHandles
-from fastdns.keeper._loop import FORK, JOIN, MESSAGE, ROLLED, Loop
+from fastdns.keeper._loop import FAILED, FORK, JOIN, MESSAGE, ROLLED, Loop
 from fastdns.keeper.holdings import Holdings
 from fastdns.protocol import Address, Geometry, Kind, Message, State
 
@@ -49,6 +49,7 @@ def run(entries: Entries) -> int:
     All that the children need must have been imported: they share those pages.
     """
     _open_standard_streams()
+    sys.stdin = None  # multiprocess would open another one in every child: 40 pages each
     setproctitle("fastdns: keeper")
     become_subreaper()
     _raise_descriptor_limit()
@@ -138,6 +139,8 @@ class Keeper:
                 self._on_message()
             elif action == ROLLED:
                 self._has_rolled()
+            elif action == FAILED:
+                self._roll_failed()
             else:
                 return number
 
@@ -232,7 +235,8 @@ class Keeper:
         """Do what a request of control asks. Raises OSError, ValueError."""
         held, words = self._holdings, message.words
         if message.kind == Kind.HELLO:
-            state = State(self._started, self._rolled, self._rolling, held.slots())
+            http = sum(1 << number for number in held.http)
+            state = State(self._started, self._rolled, self._rolling, held.slots(), held.former >= 0, http)
             self._loop.listens()
             return Message(Kind.STATE, state.words(), tuple(held.readers()) if self._started else ())
         if self._obey_at_once(message):
@@ -245,6 +249,8 @@ class Keeper:
         elif message.kind == Kind.LISTENER:
             held.add_listener(words[0], message.descriptors)
             self._loop.set_groups(held.groups())
+        elif message.kind == Kind.HTTP:
+            held.hold_http(words[0], message.descriptors)
         elif message.kind == Kind.CONFIG:
             held.set_config(message.descriptors)
         elif self._started:
@@ -280,6 +286,8 @@ class Keeper:
         """What has a meaning only once all are started. Raises ValueError."""
         if message.kind == Kind.REMOVE:
             self._holdings.retire_listener(message.words[0])
+        elif message.kind == Kind.RESTORE:
+            self._holdings.restore_listener(message.words[0])
         elif message.kind == Kind.ROLL:
             self._rolling = message.words[0]
             self._loop.begin_roll(self._rolling)
@@ -292,15 +300,21 @@ class Keeper:
         if not held.complete():
             raise ValueError("START before everything is there")
         self._loop.start(held.board, held.post, held.regions, held.wakes, held.groups())
+        held.settle()
         self._started = True
         self._rolled = config
 
     def _has_rolled(self) -> None:
-        """All children are of the new configuration: what it does not serve any more is closed."""
-        self._holdings.close_retired()
+        """All children are of the new configuration: what only the one before had is closed."""
+        self._holdings.settle()
         self._loop.set_groups(self._holdings.groups())
         self._rolled, self._rolling = self._rolling, 0
         self._loop.tell_rolled(self._rolled)
+
+    def _roll_failed(self) -> None:
+        """Children die on the new configuration; control has the one before, as long as none is settled."""
+        number, self._rolling = self._rolling, 0
+        self._loop.tell_failed(number)
 
     def _reply(self, message: Message) -> None:
         if self._channel is not None:

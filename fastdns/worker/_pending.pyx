@@ -453,7 +453,7 @@ cdef void look_again(worker_t *worker) noexcept nogil:
     cdef fd_query_t query
     cdef answer_view view
     cdef uint32_t cache_slot
-    for slot in range(table.question_count):
+    for slot in range(table.fresh_question):
         if table.questions[slot].state == FD_PENDING_FREE or table.question_links[slot].unsent:
             continue
         if not (table.questions[slot].flags & FD_Q_ALONE):

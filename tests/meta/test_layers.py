@@ -19,6 +19,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "errors": set(),
     "gotemplate": {"errors"},
     "forking": set(),
+    "later": set(),
     "log": set(),
     "proto": set(),
     "protocol": set(),
@@ -70,8 +71,8 @@ OUTSIDE: Final[dict[str, set[str]]] = {
     "loadgen": {"control", "errors"},
     "demo": {"_process", "control"},
     "commands": {
-        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "loadgen", "log",
-        "snapshot", "worker",
+        "_stats", "_version", "cli", "control", "coordinator", "demo", "errors", "keeper", "later", "loadgen",
+        "log", "snapshot", "worker",
     },
     "__main__": {"cli"},
     "__init__": {"_version"},
@@ -86,7 +87,7 @@ ORDER: Final[dict[str, list[str]]] = {
     ],
     "coordinator": [
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_queue", "_state", "_channels",
-        "_deaths", "_delivery", "_inflight", "_report", "_rotation", "_labels", "_names", "_rewrite",
+        "_deaths", "_delivery", "_inflight", "_report", "_rotation", "_prefer", "_labels", "_names", "_rewrite",
         "_hosts", "_slow", "_table", "_sweep", "_judge", "_conclude", "_query", "_upstream", "_policy",
         "_tcp", "_udp", "_probe", "_cut", "_ahead", "_ask", "_exchange", "_settle", "_take", "_resume",
         "_loop", "_coordinator",

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """/metrics, /health, /ready and log lines of a running server, as scrapers, probes and people meet them."""
 
+import contextlib
 import http.client
 import os
 import signal
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests import dashboards
 from tests.peers.run import Peer, free_port
 from tests.system.clients import TCP, UDP, Client, Variant
-from tests.system.server import Server, serve
+from tests.system.server import Server, refusal, serve
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -213,6 +216,114 @@ def test_a_reload_keeps_totals_and_listeners(coredns: Peer, tmp_path: Path) -> N
         assert after["fastdns_reloads_total", frozenset()] == 1
         assert after["coredns_reload_failed_total", frozenset()] == 0
         assert [name for name, _ in after if name == "coredns_reload_version_info"]
+
+
+class Prober(threading.Thread):
+    """Asks an address again and again, each time on a connection of its own, until it is told to stop."""
+
+    def __init__(self, port: int, path: str) -> None:
+        super().__init__()
+        self._where = port, path
+        self._end = threading.Event()
+        self.times: list[float] = []
+        self.failures: list[OSError | http.client.HTTPException] = []
+        self.start()
+
+    def run(self) -> None:
+        port, path = self._where
+        while not self._end.wait(0.005):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+            began = time.monotonic()
+            try:
+                connection.request("GET", path, headers={"Connection": "close"})
+                assert connection.getresponse().read()
+                self.times.append(time.monotonic() - began)
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(error)
+            finally:
+                connection.close()
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+
+
+@pytest.mark.fault
+def test_probes_wait_for_controls_successor(coredns: Peer, tmp_path: Path) -> None:
+    """The keeper holds the sockets: nobody is refused. Only what a dead control had accepted is cut off."""
+    with observed(coredns, tmp_path) as one:
+        probers = [Prober(one.ports["health"], "/health"), Prober(one.ports["metrics"], "/metrics")]
+        kills = 6
+        for _ in range(kills):
+            time.sleep(1.2)  # deaths within a second of each other would be kept apart by the keeper
+            one.server.kill_child("control")
+        eventually(lambda: one.get("ready", "/ready")[0] == 200, "/ready")
+        for prober in probers:
+            prober.stop()
+            assert not [error for error in prober.failures if isinstance(error, ConnectionRefusedError)]
+            assert len(prober.failures) <= kills, prober.failures
+            assert len(prober.times) > kills
+        health, metrics = (max(prober.times) for prober in probers)
+        print(f"slowest: /health {health:.3f} s, /metrics {metrics:.3f} s; {probers[0].failures}")
+        assert health < 1.0
+        assert metrics < 2.0, "a process is made for each scrape"
+
+
+def listeners(server: Server) -> set[int]:
+    """The ports on which the keeper holds TCP listeners."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    ports = {f"socket:[{row[9]}]": int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
+    found = set()
+    for link in Path(f"/proc/{server.keeper}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed since
+            found.add(ports.get(str(link.readlink()), 0))
+    return found - {0}
+
+
+def test_listeners_that_a_reload_gives_up_are_closed(coredns: Peer, tmp_path: Path) -> None:
+    """By the keeper, too; also those that an earlier life of control had opened."""
+    with observed(coredns, tmp_path) as one:
+        health, ready, moved = one.ports["health"], one.ports["ready"], free_port()
+        assert {health, ready, one.ports["metrics"]} <= listeners(one.server)
+        one.server.kill_child("control")
+        eventually(lambda: one.get("health", "/health") == (200, "OK"), "/health")
+        file = tmp_path / "Corefile"
+        file.write_text(file.read_text().replace(f"health 127.0.0.1:{health}", f"health 127.0.0.1:{moved}"))
+        os.kill(one.server.keeper, signal.SIGUSR1)
+        eventually(lambda: "Reloading complete" in one.server.said(), "the reload")
+        one.ports["health"] = moved
+        assert one.get("health", "/health") == (200, "OK")
+        assert health not in listeners(one.server)
+        assert {moved, ready, one.ports["metrics"]} <= listeners(one.server)
+        with pytest.raises(ConnectionRefusedError):
+            http.client.HTTPConnection("127.0.0.1", health, timeout=WAIT_S).connect()
+
+
+def test_a_health_address_that_is_taken(coredns: Peer, tmp_path: Path) -> None:
+    """As node-cache: nothing starts without /health. A reload to it fails, and what was served still is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        reason = f"listen tcp 127.0.0.1:{port}: bind: address already in use"
+        file = tmp_path / "refused"
+        file.write_text(
+            f".:{free_port()} {{\n    bind 127.0.0.1\n    health 127.0.0.1:{port}\n    whoami\n}}\n"
+        )
+        code, said = refusal(["--conf", str(file)])
+        assert (code, said.count("\n")) == (2, 1), said
+        assert reason in said
+        with observed(coredns, tmp_path) as one:
+            file = tmp_path / "Corefile"
+            health = one.ports["health"]
+            file.write_text(
+                file.read_text().replace(f"health 127.0.0.1:{health}", f"health 127.0.0.1:{port}")
+            )
+            os.kill(one.server.keeper, signal.SIGUSR1)
+            eventually(lambda: f"SIGUSR1: {reason}" in one.server.said(), "the failure")
+            assert one.get("health", "/health") == (200, "OK")
+            assert one.ask(NAME) == "NOERROR"
+            assert "Reloading complete" not in one.server.said()
 
 
 def probe_health(connection: http.client.HTTPConnection) -> bytes:

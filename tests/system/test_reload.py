@@ -5,7 +5,9 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -235,6 +237,108 @@ def test_a_roll_goes_on_when_children_are_killed(conf: Conf, new: MockUpstream, 
             ROLLED_S,
         )
         wait_for(lambda: address_of(client, "a.moving.") == NEW, server, "the new answer")
+
+
+class Executioner(threading.Thread):
+    """Kills children of a keeper as soon as they are there: they die at their start, whatever they run."""
+
+    def __init__(self, keeper: int, spare: int, deaths: int) -> None:
+        """spare: how many new children live before it begins; deaths: how many die."""
+        super().__init__()
+        self._list = Path(f"/proc/{keeper}/task/{keeper}/children")
+        self._known = set(self._list.read_text().split())
+        self._spare, self._deaths = spare, deaths
+        self.start()
+
+    def run(self) -> None:
+        deadline = time.monotonic() + ROLLED_S
+        while self._deaths and time.monotonic() < deadline:
+            for pid in self._list.read_text().split():
+                if pid in self._known:
+                    continue
+                self._known.add(pid)
+                if self._spare:
+                    self._spare -= 1
+                elif self._deaths:
+                    self._deaths -= 1
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.001)
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(("role", "spare"), [("coordinator", 0), ("worker", 1)])
+def test_a_configuration_that_kills_is_given_up(
+    conf: Conf, old: MockUpstream, new: MockUpstream, role: str, spare: int
+) -> None:
+    """It has passed the check, and its processes die: the one before is served, and no query is lost."""
+    port = free_port()
+    more = f".:{port} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{old.server[1]}\n}}\n"
+    metrics = free_port()
+    seen = f"seen.:{conf.port} {{\n    bind {LOOPBACK}\n    prometheus {LOOPBACK}:{metrics}\n    whoami\n}}\n"
+    conf.write(old, seen, reload="2s 1s")
+    with serving(conf) as server, Client(server.endpoint) as client:
+        assert address_of(client, "a.moving.") == OLD
+        held = sockets_of(server.keeper)
+        names = [(f"n{number}.stays.", "A") for number in range(200)]
+        load = LoadSpec(
+            server.endpoint, names=names, order="random", seconds=8.0, rate=RATE, window=5 * RATE,
+            timeout_s=4.4,
+        )  # fmt: skip
+        running = start_process(load)
+        executioner = Executioner(server.keeper, spare, 3)
+        conf.write(new, seen + more, reload="2s 1s")
+        wait_for(lambda: "[ERROR] Restart failed: " in server.said(), server, "the way back")
+        executioner.join()
+        assert server.said().count("the configuration before is served again") == 2
+        assert address_of(client, "b.moving.") == OLD
+        assert sockets_of(server.keeper) == held, "the new listener is gone"
+        assert server.stats().restarts == {f"{role} 0": 3}
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{metrics}/metrics", timeout=ROLLED_S) as scraped:
+            text = scraped.read().decode()
+        assert "\nfastdns_reloads_total 1.0\n" in text
+        assert "\ncoredns_reload_failed_total 1.0\n" in text
+        time.sleep(3.0)  # more than the plugin's period
+        assert server.said().count("[INFO] Reloading\n") == 1, "it is not tried again as it is"
+        result = finish_process(running, 60.0)
+        assert (result.timeouts, set(result.rcodes), result.refused) == (0, {"NOERROR"}, 0), result
+        conf.write(new, seen + more + "# mended\n", reload="2s 1s")
+        reload(server)
+        assert address_of(client, "b.moving.") == NEW
+        with Client((LOOPBACK, port)) as other:
+            assert address_of(other, "a.fresh.") == OLD
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("moment_s", [0.0, 0.1, 0.3])
+def test_control_dies_on_the_way_back(
+    conf: Conf, old: MockUpstream, new: MockUpstream, moment_s: float
+) -> None:
+    """Its successor brings one or the other configuration to all, whole: nothing of both is left."""
+    port = free_port()
+    more = f".:{port} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{old.server[1]}\n}}\n"
+    with serving(conf) as server, Client(server.endpoint) as client:
+        held = len(sockets_of(server.keeper))  # control's channel is another one afterwards
+        executioner = Executioner(server.keeper, 0, 3)
+        conf.write(new, more)
+        os.kill(server.keeper, signal.SIGHUP)
+        executioner.join()
+        conf.write(old)
+        time.sleep(moment_s)
+        server.kill_child("control")
+        reload(server)
+        wait_for(lambda: address_of(client, "a.moving.") == OLD, server, "the answer from before")
+        assert len(sockets_of(server.keeper)) == held
+        assert len(configurations(server.keeper)) == 1, "the one that was given up is still held"
+
+
+def configurations(pid: int) -> list[int]:
+    """The configurations' segments that a process holds."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed since
+            if "fastdns-config" in str(link.readlink()):
+                found.append(int(link.name))
+    return found
 
 
 @pytest.mark.timeout(600)

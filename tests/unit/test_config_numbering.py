@@ -23,6 +23,21 @@ def test_a_failed_configuration_changes_nothing() -> None:
     assert numbers.begin().give("zones", ["c"], 10) == {"c": 1}
 
 
+def test_the_way_back_from_a_configuration_that_was_given_up() -> None:
+    """Each key means what it meant before; what was given since is given to nobody else."""
+    former = Numbers().begin()
+    former.give("zones", ["a", "b"], 3)
+    former.give("groups", ["x"], 3)
+    failed = former.begin().begin()  # "a" is idle, and all are taken
+    failed.give("zones", ["b", "c", "d"], 3)
+    failed.give("groups", ["y"], 3)
+    assert failed.known["zones"]["d"][0] == 0
+    back = failed.after_failure(former)
+    assert back.generation == failed.generation + 1
+    assert {key: number for key, (number, _) in back.known["zones"].items()} == {"a": 0, "b": 1, "c": 2}
+    assert back.begin().give("groups", ["x", "z", "y"], 3, again=False) == {"x": 0, "z": 2, "y": 1}
+
+
 def test_the_register_goes_with_the_configuration() -> None:
     numbers = Numbers().begin()
     numbers.give("zones", ["a", "b"], 10)

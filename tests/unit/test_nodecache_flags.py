@@ -14,6 +14,7 @@ from fastdns import log
 from fastdns.commands import nodecache, serve
 from fastdns.commands.goflags import FlagError, HelpWanted, parse_flags
 from fastdns.commands.nodecache import FLAGS, main, make_options
+from fastdns.commands.start import start
 from fastdns.control import pidfile
 from fastdns.control.model import NodeOptions, Options
 from fastdns.errors import FastDNSError
@@ -295,5 +296,5 @@ def test_the_pidfile_goes_with_the_server(tmp_path: Path, monkeypatch: pytest.Mo
         return 3
 
     monkeypatch.setattr(fastdns.keeper.process, "run", run)
-    assert serve.start(Options(pidfile=str(file))) == 3
+    assert start(Options(pidfile=str(file))) == 3
     assert not file.exists()

@@ -153,8 +153,11 @@ def test_head_has_no_body() -> None:
 def test_gzip_where_asked_for(accepted: str, packed: bool) -> None:
     body = b"metric 1\n" * 1000
 
+    def metrics(request: Request) -> Response:
+        return Response(200, gzip.compress(body) if request.takes_gzip else body, gzipped=request.takes_gzip)
+
     async def run() -> bytes:
-        async with listening(metrics=lambda _: Response(200, body)) as listener:
+        async with listening(metrics=metrics) as listener:
             asked = f"GET /metrics HTTP/1.0\r\nAccept-Encoding: {accepted}\r\n\r\n"
             return await talk(listener, asked.encode())
 

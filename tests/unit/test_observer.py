@@ -2,6 +2,7 @@
 """The observer: listeners over reloads, /health that is slow to say no, /ready, lameduck."""
 
 import asyncio
+import gzip
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from fastdns.control.config.model import Corefile, Health, Prometheus, Ready
 from fastdns.control.observe import observer as module
 from fastdns.control.observe import scrape
 from fastdns.control.observe.health import Watch
-from fastdns.control.observe.listen import check, wanted
+from fastdns.control.observe.listen import open_needed, wanted
 from fastdns.control.observe.observer import Observer
 from fastdns.control.segments import Segments
 from fastdns.errors import ListenError
@@ -72,11 +73,13 @@ async def get(port: int, path: str) -> tuple[int, str]:
         writer.close()
 
 
-async def get_head(port: int, path: str, header: str) -> str:
+async def get_with(port: int, path: str, header: str) -> tuple[list[str], bytes]:
+    """The lines of the reply's head, and its body as it came."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\n{header}\r\n\r\n".encode())
-        return (await asyncio.wait_for(reader.read(), 5.0)).decode().partition("\r\n\r\n")[0]
+        head, _, body = (await asyncio.wait_for(reader.read(), 5.0)).partition(b"\r\n\r\n")
+        return head.decode().splitlines(), body
     finally:
         writer.close()
 
@@ -108,10 +111,11 @@ def test_everything_at_its_address(segments: Segments) -> None:
         try:
             assert await get(first, "/health") == (200, "OK")
             assert (await get(first, "/metrics"))[0] == 404
-            head = await get_head(second, "/metrics", "Accept: application/openmetrics-text;version=1.0.0")
-            assert (
-                "Content-Type: text/plain; version=0.0.4; charset=utf-8" in head.splitlines()
-            )  # CoreDNS's only one
+            head, _ = await get_with(second, "/metrics", "Accept: application/openmetrics-text;version=1.0.0")
+            assert "Content-Type: text/plain; version=0.0.4; charset=utf-8" in head  # CoreDNS's only one
+            head, body = await get_with(second, "/metrics", "Accept-Encoding: gzip")
+            assert "Content-Encoding: gzip" in head
+            assert b"coredns_build_info" in gzip.decompress(body)
             assert (await get(first, "/ready"))[0] == 404  # as node-cache: not on health's address
             for port in (second, own):
                 status, text = await get(port, "/metrics")
@@ -198,7 +202,7 @@ def test_a_listener_that_cannot_be_had(
             with pytest.raises(ListenError, match="address already in use"):
                 await Observer().start(corefile(health=health(port)), rke2_config(), segments)
             with pytest.raises(ListenError, match="address already in use"):
-                check(corefile(health=health(port)), frozenset())
+                open_needed(corefile(health=health(port)), frozenset())
             observer = Observer(("127.0.0.1", port))
             file = corefile(health=health(good), prometheus=prometheus(port))
             await observer.start(file, rke2_config(), segments)

@@ -124,6 +124,67 @@ def test_a_second_roll_begins_anew() -> None:
     assert table.step(True, 1) == ("ask", COORDINATOR)
 
 
+def die_at_the_start(table: Table, slot: int, now_ms: int) -> None:
+    """What was just started for the roll dies, and has a successor."""
+    table.die(slot, KILLED, now_ms)
+    table.reap(slot)
+    table.start(slot, 300 + slot, now_ms)
+
+
+@pytest.mark.parametrize("slot", [COORDINATOR, WORKER_0, WORKER_1])
+def test_children_that_die_at_their_start_end_it(slot: int) -> None:
+    """A chance kill costs one, a poisonous question two: the third death is the configuration's."""
+    table = rolling()
+    now_ms = 2000
+    for one in range(COORDINATOR, slot):
+        assert table.step(True, now_ms) == ("ask", one)
+        replace(table, one, now_ms)
+        assert table.step(True, now_ms) == ("next", one)
+    assert table.step(True, now_ms) == ("ask", slot)
+    replace(table, slot, now_ms)
+    for _ in range(2):
+        die_at_the_start(table, slot, now_ms + 100)
+        assert table.step(False, now_ms + 100) == ("nothing", slot)
+    die_at_the_start(table, slot, now_ms + 100)
+    assert table.step(False, now_ms + 100) == ("failed", slot)
+    assert table.step(True, now_ms + 100)[0] == "nothing", "it is over"
+    table.begin_roll()
+    assert table.step(True, now_ms + 200) == ("ask", COORDINATOR), "the way back begins anew"
+    replace(table, COORDINATOR, now_ms + 200)
+    die_at_the_start(table, COORDINATOR, now_ms + 200)
+    assert table.step(True, now_ms + 200) == ("next", COORDINATOR), "what was before does not count"
+
+
+def test_other_deaths_do_not_end_it() -> None:
+    """Not control's, not those of children from before, not those of a child that has lived for a while."""
+    table = rolling()
+    for _ in range(3):
+        die_at_the_start(table, 0, 10)
+    table.die(WORKER_0, KILLED, 10)
+    table.reap(WORKER_0)
+    table.start(WORKER_0, 300, 10)
+    table.beat(WORKER_0)
+    table.tick()
+    for now_ms in (1010, 2010, 3010):
+        table.die(WORKER_0, KILLED, now_ms)
+        table.reap(WORKER_0)
+        table.start(WORKER_0, 300, now_ms)
+        table.beat(WORKER_0)
+        table.tick()
+    assert table.step(True, 4000) == ("ask", COORDINATOR)
+
+
+def test_children_that_hang_at_their_start_end_it_too() -> None:
+    table = rolling()
+    table.step(True, 10)
+    replace(table, COORDINATOR, 10)
+    for now_ms in (5010, 10010, 15010):
+        assert table.step(False, now_ms)[0] == "nothing"
+        table.kill(COORDINATOR)
+        die_at_the_start(table, COORDINATOR, now_ms)
+    assert table.step(False, 15010)[0] == "failed"
+
+
 @pytest.fixture
 def reader() -> Iterator[tuple[Mailbox, socket.socket]]:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import struct
 from collections import Counter
@@ -260,3 +261,67 @@ def test_each_of_a_thousand_is_first_as_often() -> None:
         expected = draws / 1000
         failed += sum((firsts[n] - expected) ** 2 for n in range(1000)) / expected > CHI_SQUARE_999
     assert failed <= 1
+
+
+networks = st.one_of(
+    st.tuples(st.integers(0, 255).map(lambda n: f"192.0.2.{n}"), st.integers(20, 32)),
+    st.tuples(st.integers(0, 9).map(lambda n: f"2001:db8::{n:x}"), st.integers(100, 128)),
+).map(lambda drawn: ipaddress.ip_network(f"{drawn[0]}/{drawn[1]}", strict=False))
+
+
+def rank(address: str, preferred: list[Any]) -> int:
+    at = ipaddress.ip_address(address)
+    return next((n for n, one in enumerate(preferred) if at in one), len(preferred))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 255), min_size=1, max_size=40, unique=True),
+    st.sampled_from(["A", "AAAA"]),
+    st.lists(networks, max_size=5),
+    st.integers(1, TOP),
+)
+def test_addresses_of_preferred_networks_come_first(
+    numbers: list[int], kind: str, preferred: list[Any], spin: int
+) -> None:
+    """In the order of the networks, whatever the reply begins with; an alias stays before them."""
+    addresses = [f"192.0.2.{n}" if kind == "A" else f"2001:db8::{n + 0x1000:x}" for n in numbers]
+    body = [(QNAME, ("CNAME", "target.example.test."), 0, False)]
+    body += [("target.example.test.", (kind, one), 0, False) for one in addresses]
+    octets = message([body, [], []], True)
+    held = answer_of(octets)
+    held.prefer([(one.network_address.packed, one.prefixlen) for one in preferred])
+    alias, *after = records(held.reply(query(QNAME).to_wire(), spin))[0]
+    assert alias[1] == "CNAME"
+    assert Counter(after) == Counter(records(octets)[0][1:])
+    ranks = [rank(text, preferred) for _, _, _, text in after]
+    assert ranks == sorted(ranks)
+
+
+def test_each_address_of_the_first_network_is_first() -> None:
+    """A set of one leaves the turning to the next; where all sets have one, nothing turns."""
+    addresses = [f"192.0.2.{n}" for n in range(1, 7)]
+    packet = query(QNAME).to_wire()
+    for texts, run, firsts in (
+        (["192.0.2.2/31"], 2, {"192.0.2.2", "192.0.2.3"}),
+        (["192.0.2.6/32"], 5, {"192.0.2.6"}),
+        (["192.0.2.6/32", "192.0.2.4/31"], 2, {"192.0.2.6"}),
+        (["10.0.0.0/8", "2001:db8::/32"], 6, set(addresses)),
+        ([f"{one}/32" for one in addresses], 0, {"192.0.2.1"}),
+    ):
+        held = Answer(wire(QNAME), 1, *a_records(addresses))
+        networks = map(ipaddress.ip_network, texts)
+        held.prefer([(one.network_address.packed, one.prefixlen) for one in networks])
+        assert held.run[2] == run
+        assert {records(held.reply(packet, spin))[0][0][3] for spin in spins(1, 200)} == firsts
+
+
+def test_mail_exchangers_are_no_addresses() -> None:
+    """Preference and pointer are four octets, too: 0.10.192.12 is not preferred."""
+    near = [(QNAME, ("MX", f"{n} www.example.test."), 0, False) for n in (10, 20)]
+    held = answer_of(message([near, [], []], True))
+    assert held.run[2] == 2
+    packet = query(QNAME).to_wire()
+    before = held.reply(packet, 0)
+    held.prefer([(bytes([0, 20, 0, 0]), 16)])
+    assert held.reply(packet, 0) == before

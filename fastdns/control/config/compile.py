@@ -17,6 +17,7 @@ from fastdns.control._tables import (
     MAX_BLOCKS,
     MAX_FORWARD_UPSTREAMS,
     MAX_LISTENERS,
+    MAX_PREFERRED,
     MAX_SERIES,
     MAX_UPSTREAMS,
     MAX_ZONES,
@@ -268,6 +269,7 @@ class _Compiler:
         made = replace(
             _caching(block),
             steps=steps,
+            preferred=self._preferred(block),
             errors=block.errors is not None,
             loop=block.loop is not None,
             slow_limit=_SLOW_LIMIT,
@@ -285,6 +287,15 @@ class _Compiler:
             return False
         zones = self.corefile.settings.nxdomain_cut
         return place in self.cluster if zones is None else lie_below(block, zones)
+
+    def _preferred(self, block: ServerBlock) -> tuple[str, ...]:
+        networks = block.loadbalance.prefer if block.loadbalance is not None else ()
+        if len(networks) > MAX_PREFERRED:
+            raise CorefileError(
+                f"{block.where}: loadbalance: found {len(networks)} networks of 'prefer', expected"
+                f" {MAX_PREFERRED} at most"
+            )
+        return networks
 
     def _limits(self, limits: Limits) -> Limits:
         """The times of TCP clients: one setting for the server, the longest that a block asks for."""

@@ -56,6 +56,18 @@ class Numbers:
         """A register for the next configuration; this one stays as it is, for when that one fails."""
         return Numbers(self.generation + 1, {kind: dict(keys) for kind, keys in self.known.items()})
 
+    def after_failure(self, former: "Numbers") -> "Numbers":
+        """A register for the return from this configuration to the former one.
+
+        What that one has means what it meant there; numbers that were given here are given to nobody else.
+        """
+        found = {}
+        for kind in KINDS:
+            taken = {number for number, _ in former.known[kind].values()}
+            mine = {key: one for key, one in self.known[kind].items() if one[0] not in taken}
+            found[kind] = mine | former.known[kind]
+        return Numbers(self.generation + 1, found)
+
     def give(self, kind: str, keys: Iterable[str], most: int, *, again: bool = True) -> dict[str, int]:
         """The number of each key, below ``most``; keys for which there is none are left out.
 

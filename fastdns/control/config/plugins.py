@@ -167,7 +167,9 @@ class Loadbalance(Plugin):
     ] = 30.0
     prefer: Annotated[
         tuple[str, ...],
-        Option("prefer", Several(k.Network()), "addresses in these networks first", later=True),
+        Option(
+            "prefer", Several(k.Network()), "addresses in these networks first, in the order of the networks"
+        ),
     ] = ()
 
 

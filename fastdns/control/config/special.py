@@ -102,7 +102,7 @@ def dns64(given: Given) -> None:
 
 
 def loadbalance(given: Given) -> None:
-    """A file and `reload` are for `weighted`."""
+    """A file and `reload` are for `weighted`, `prefer` for the other policy."""
     words, reader = given.directive.words, given.reader
     weighted = given.values.get("policy") == "weighted"
     if weighted and "file" not in given.values:
@@ -112,6 +112,8 @@ def loadbalance(given: Given) -> None:
     for line in given.directive.body:
         if line[0].text == "reload" and not weighted:
             reader.problem(line[0], "found option 'reload', expected it with 'weighted' only")
+        if line[0].text == "prefer" and weighted:
+            reader.problem(line[0], "found option 'prefer', expected it without 'weighted' only")
 
 
 def log(given: Given) -> None:

@@ -19,6 +19,8 @@ _GAP_S = 3.0  #: between two looks: we stood still ourselves, and know nothing o
 
 @dataclass(slots=True)
 class _Seen:
+    """A worker's heartbeat, as it was last seen."""
+
     heartbeat: int
     moved_s: float  #: when it was seen to move
     starts: int  #: of the worker, at that time

@@ -5,7 +5,6 @@ It answers requests without a body for a handful of paths; nothing that it takes
 large as 8 KiB, and nobody holds a connection for longer than some seconds without using it.
 """
 
-import gzip
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -37,6 +36,15 @@ class Request:
     path: str  #: without the query
     headers: Mapping[str, str] = field(default_factory=dict)  #: names in lower case
 
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the client accepts that content coding (RFC 9110 s12.5.3)."""
+        for one in self.headers.get("accept-encoding", "").split(","):
+            coding, _, parameter = one.partition(";")
+            if coding.strip().lower() in ("gzip", "*"):
+                return parameter.replace(" ", "") not in ("q=0", "q=0.0")
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -45,6 +53,7 @@ class Response:
     status: int = 200
     body: bytes = b""
     content_type: str = TEXT
+    gzipped: bool = False  #: the body is; for a request that takes it
 
 
 Handler = Callable[[Request], Response | Awaitable[Response]]
@@ -92,27 +101,15 @@ def parse_head(head: bytes) -> tuple[Request, bool]:
 
 
 def encode(response: Response, request: Request | None, stays: bool) -> bytes:
-    """A response as it goes on the wire; gzip where the client takes it and it is worth it."""
-    body = response.body
-    extra = ""
-    if request is not None and len(body) > 1024 and _takes_gzip(request.headers.get("accept-encoding", "")):
-        body = gzip.compress(body, 1, mtime=0)
-        extra = "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+    """A response as it goes on the wire."""
+    extra = "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n" if response.gzipped else ""
     head = (
         f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Other')}\r\n"
         f"Content-Type: {response.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n{extra}"
+        f"Content-Length: {len(response.body)}\r\n{extra}"
         f"Connection: {'keep-alive' if stays else 'close'}\r\n\r\n"
     )
-    return head.encode() + (b"" if request is not None and request.method == "HEAD" else body)
-
-
-def _takes_gzip(accepted: str) -> bool:
-    for one in accepted.split(","):
-        coding, _, parameter = one.partition(";")
-        if coding.strip().lower() in ("gzip", "*"):
-            return parameter.replace(" ", "") not in ("q=0", "q=0.0")
-    return False
+    return head.encode() + (b"" if request is not None and request.method == "HEAD" else response.body)
 
 
 class Listener:
@@ -120,25 +117,25 @@ class Listener:
 
     def __init__(self, sock: socket.socket, routes: Routes) -> None:
         self.routes = routes
-        self._socket = sock
+        self.socket = sock
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> Address:
         """Where it listens, the port that the kernel chose included."""
-        host, port, *_ = self._socket.getsockname()
+        host, port, *_ = self.socket.getsockname()
         return host, port
 
     async def start(self) -> None:
         """Take connections."""
-        self._server = await asyncio.start_server(self._serve, sock=self._socket, limit=HEAD_MAX)
+        self._server = await asyncio.start_server(self._serve, sock=self.socket, limit=HEAD_MAX)
 
     async def close(self) -> None:
         """Take no more, and end those there are."""
         if self._server is not None:
             self._server.close()
-        self._socket.close()
+        self.socket.close()
         for task in list(self._connections):
             task.cancel()
         if self._connections:

@@ -51,14 +51,19 @@ def wanted(corefile: "Corefile | None", own: Address | None) -> dict[Address, Wa
     return found
 
 
-def check(corefile: "Corefile | None", arriving: frozenset[str]) -> None:
-    """Whether what the server doesn't start without can be listened on. Raises ListenError."""
-    for address, one in wanted(corefile, None).items():
-        host, port = address
-        if one.fatal:
-            bind(
-                ("127.0.0.1" if host == "localhost" else host, port), shared=True, arriving=host in arriving
-            ).close()
+def open_needed(corefile: "Corefile | None", arriving: frozenset[str]) -> list[socket.socket]:
+    """Listen on what the server doesn't start without. Raises ListenError; nothing stays open then."""
+    opened: list[socket.socket] = []
+    try:
+        for (host, port), one in wanted(corefile, None).items():
+            if one.fatal:
+                number = "127.0.0.1" if host == "localhost" else host
+                opened.append(bind((number, port), shared=True, arriving=host in arriving))
+    except ListenError:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
 
 
 def bind(address: Address, *, shared: bool, arriving: bool = False) -> socket.socket:

@@ -14,6 +14,7 @@ from fastdns import _stats, log
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.observe import http
 from fastdns.control.observe.health import Watch
+from fastdns.control.observe.held import HeldSockets
 from fastdns.control.observe.http import Listener, Request, Response
 from fastdns.control.observe.listen import Address, Wanted, bind, wanted
 from fastdns.control.observe.names import Facts, Names, hosts_facts, name_all
@@ -43,10 +44,17 @@ _LOG_QUIET_S = 0.5  #: no `log`: only errors come
 class Observer:
     """Create it in the event loop; ``start`` once, ``apply`` after each reload, ``stop`` at the end."""
 
-    def __init__(self, metrics_listen: Address | None = None, arriving: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        metrics_listen: Address | None = None,
+        arriving: frozenset[str] = frozenset(),
+        held: HeldSockets | None = None,
+    ) -> None:
         """metrics_listen: node-cache's -metrics-listen-address, "" as host for all;
-        arriving: addresses that the node is yet to get, which may be bound all the same."""
+        arriving: addresses that the node is yet to get, which may be bound all the same;
+        held: sockets that outlive control; None: none does."""
         self._own = metrics_listen
+        self._held = held
         self._arriving = arriving
         self._listeners: dict[Address, Listener] = {}
         self._plan: dict[Address, Wanted] = {}
@@ -99,6 +107,7 @@ class Observer:
         self._listeners = opened
         for one in gone:
             await one.close()
+        self._hold()
         self._apply_log(corefile, config)
 
     async def lameduck(self) -> None:
@@ -162,7 +171,9 @@ class Observer:
     ) -> Listener | None:
         try:
             number = await http.resolve(address)
-            sock = bind(number, shared=plan.shared, arriving=number[0] in self._arriving)
+            sock = self._held.find(number) if self._held is not None else None
+            if sock is None:
+                sock = bind(number, shared=plan.shared, arriving=number[0] in self._arriving)
         except ListenError as error:
             if plan.fatal and strict:
                 raise
@@ -185,19 +196,24 @@ class Observer:
                 self._listeners[address] = listener
         if missing:
             self._route(self._plan, self._listeners)
+            self._hold()
+
+    def _hold(self) -> None:
+        if self._held is not None:
+            self._held.keep(one.socket for one in self._listeners.values())
 
     # ---- what is answered ----
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, request: Request) -> Response:
         assert self._scraper is not None
         assert self.ledger is not None
         try:
-            body = await self._scraper.scrape(self._names, self.facts)
+            body = await self._scraper.scrape(self._names, self.facts, request.takes_gzip)
         except FastDNSError:
             self.ledger.add("scrapes_failed")
             raise
         self.ledger.add("scrapes")
-        return Response(200, body, "text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, body, "text/plain; version=0.0.4; charset=utf-8", request.takes_gzip)
 
     def _regions(self) -> "list[_stats.Region]":
         assert self._segments is not None

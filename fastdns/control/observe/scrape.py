@@ -20,12 +20,12 @@ class Scraper:
         self._segments = segments
         self._turn = asyncio.Lock()
 
-    async def scrape(self, names: Names, facts: Facts) -> bytes:
+    async def scrape(self, names: Names, facts: Facts, gzipped: bool) -> bytes:
         """The exposition. Raises FastDNSError."""
         async with self._turn:
             one = self._segments
             keep = frozenset({one.config, one.board, one.post, one.ledger, *one.regions, *one.logs})
-            work = Apart(expose, (one, names, facts), keep)
+            work = Apart(expose, (one, names, facts, gzipped), keep)
             try:
                 await _wait(work)
                 found = work.outcome()
@@ -53,11 +53,14 @@ async def _wait(work: Apart) -> None:
         loop.remove_reader(work.descriptor)
 
 
-def expose(segments: Segments, names: Names, facts: Facts) -> bytes:
+def expose(segments: Segments, names: Names, facts: Facts, gzipped: bool) -> bytes:
     """In the process: read all of it, and write it down. Raises SegmentError."""
+    import gzip
+
     from fastdns._stats import Ledger
     from fastdns.control.observe.exposition import render
     from fastdns.control.observe.figures import Figures
     from fastdns.control.observe.metrics import Collector
 
-    return render(Collector(Figures.take(segments, names, facts, Ledger(segments.ledger))))
+    text = render(Collector(Figures.take(segments, names, facts, Ledger(segments.ledger))))
+    return gzip.compress(text, 1, mtime=0) if gzipped else text
