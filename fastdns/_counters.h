@@ -64,6 +64,8 @@
     X(upstream_tcp_broken, "TCP connections to upstreams lost with questions in flight") \
     X(upstream_sockets, "UDP sockets opened to upstreams") \
     X(upstream_send_failed, "questions that the kernel refused to send upstream") \
+    X(all_down, "questions for which all upstreams were down") \
+    X(concurrent_full, "questions refused because of `max_concurrent`") \
     X(inflight_full, "questions refused because the in-flight table was full") \
     X(failures, "questions ended by a failure (SERVFAIL to the clients)") \
     X(answer_ring_full, "answer records dropped because the ring was full") \

@@ -298,6 +298,7 @@ enum {                            /* fd_log_error_t.kind */
     FD_ERROR_NO_NEXT = 4,         /* no forward took the name */
     FD_ERROR_BUSY = 5,            /* a queue or table was full */
     FD_ERROR_LOOP = 7,            /* the upstream sends questions back here; it is left alone for a while */
+    FD_ERROR_CONCURRENT = 8,      /* more at once than `max_concurrent`; the text behind the name is that number */
     FD_ERROR_PLUGIN = 6,          /* a regular expression or template failed; a text follows the name */
 };
 

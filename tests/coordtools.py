@@ -27,7 +27,7 @@ from fastdns._testing.world import Post, Record, WorkerSide
 from fastdns.control import model
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
-from fastdns.control.model import Block, Limits, plain_config
+from fastdns.control.model import Block, Forward, Limits, plain_config
 from fastdns.coordinator.process import run
 from fastdns.handles import CoordinatorHandles
 from tests.cachetools import HEADER
@@ -312,13 +312,17 @@ def upstream_models(upstreams: Sequence[tuple[str, int, int]]) -> tuple[model.Up
 
 
 def make_config(upstreams: Sequence[tuple[str, int, int]], **settings: int) -> int:
-    """A descriptor of a configuration: (address, port, force_tcp) each; settings: of limits and block."""
+    """A descriptor of a configuration: (address, port, force_tcp) each; settings: of limits and block.
+
+    Without health checks: most tests count what an upstream is asked.
+    """
     limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
     servers = upstream_models(upstreams)
-    block = Block(negative_max_s=10800)
-    return create_config(
-        plain_config((), servers, 2, replace(block, **settings), limits=Limits(**limits))  # type: ignore[arg-type]
-    )
+    block = replace(Block(negative_max_s=10800), **settings)  # type: ignore[arg-type]
+    plain = plain_config((), servers, 2, block, limits=Limits(**limits))
+    assert plain.blocks[0] is not None
+    steps = tuple(replace(step, max_fails=0) for step in plain.blocks[0].steps if isinstance(step, Forward))
+    return create_config(replace(plain, blocks=(replace(plain.blocks[0], steps=steps),)))
 
 
 @dataclass

@@ -20,5 +20,9 @@ cdef void ask_again(coordinator_t *c, uint32_t flight) noexcept nogil
 # From now on another upstream is meant. It may answer over UDP, and may know EDNS.
 cdef void turn_to(coordinator_t *c, uint32_t flight, uint32_t upstream) noexcept nogil
 
+# An upstream failed the question: it is to be checked. Whether it was the last one that may
+# (`max_connect_attempts`).
+cdef bint gave_up(coordinator_t *c, flight_t *flight, uint32_t upstream) noexcept nogil
+
 # Upstreams that send this block's questions back here; bits as in flight.refused.
 cdef uint32_t barred(const coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -14,17 +14,21 @@ from fastdns._shm cimport (
     FD_PLUGIN_LOOP,
 )
 from fastdns._stats cimport FD_C_changed_full, FD_C_slow_full, FD_C_upstream_retries, bump
-from fastdns.coordinator._conclude cimport conclude_made, fail
+from fastdns.coordinator._conclude cimport conclude_made, fail, refuse
 from fastdns.coordinator._cut cimport cut_answer
-from fastdns.coordinator._policy cimport policy_first, policy_next
+from fastdns.coordinator._health cimport CHECK_WAIT_MS, health_doubt
+from fastdns.coordinator._policy cimport policy_first, policy_next, policy_well
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
+    FLIGHT_CHECK,
+    FLIGHT_COUNTED,
     FLIGHT_NO_EDNS,
     FLIGHT_SLOW,
     FLIGHT_TCP,
     NONE,
     ask_rc,
+    choice_t,
     coordinator_t,
     flight_t,
 )
@@ -70,6 +74,24 @@ cdef uint32_t barred(const coordinator_t *c, const flight_t *flight) noexcept no
     return 0 if flight.plugin == FD_PLUGIN_LOOP else c.looping[flight.block.number]
 
 
+cdef bint admit(coordinator_t *c, flight_t *flight) noexcept nogil:
+    # Whether its forward's `max_concurrent` leaves room for it. Joined clients are one question.
+    cdef choice_t *choice = &c.choices[flight.forward.number]
+    if flight.forward.max_concurrent == 0:
+        return True
+    if choice.under_way >= flight.forward.max_concurrent:
+        return False
+    choice.under_way += 1
+    flight.state |= FLIGHT_COUNTED
+    return True
+
+
+cdef bint gave_up(coordinator_t *c, flight_t *flight, uint32_t upstream) noexcept nogil:
+    health_doubt(c, flight, upstream)
+    flight.failed_by = <uint8_t>min(flight.failed_by + 1, 255)
+    return flight.forward.max_attempts and flight.failed_by >= flight.forward.max_attempts
+
+
 cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
     # The steps of its block, as far as one that takes the question.
     cdef flight_t *flight = &c.flights[index]
@@ -85,6 +107,9 @@ cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
         walk_failed(c, index, rc)
         return
     if cut_answer(c, index):
+        return
+    if not admit(c, flight):
+        refuse(c, index)
         return
     flight.refused = barred(c, flight)
     upstream = policy_first(c, flight)
@@ -115,7 +140,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         upstream_silent(&c.upstreams[flight.upstream], SILENCES)
         flight.refused |= <uint32_t>1 << flight.upstream
         other = policy_next(c, flight)
-        if other == NONE:
+        if gave_up(c, flight, flight.upstream) or other == NONE:
             fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
             return
         turn_to(c, index, other)
@@ -124,6 +149,10 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
     elif rc == ASK_OK:
         wait_ms = upstream_wait_ms(&c.upstreams[flight.upstream], c.config.retry_floor_ms)
     flight.wait_ms = min(max(wait_ms, 2 * flight.wait_ms), <uint32_t>WAIT_MAX_MS)
+    if flight.forward.read_timeout_ms:
+        flight.wait_ms = min(flight.wait_ms, flight.forward.read_timeout_ms)
+    if flight.state & FLIGHT_CHECK:
+        flight.wait_ms = CHECK_WAIT_MS       # each check is one question, as in CoreDNS
     timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
 
 
@@ -141,6 +170,13 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
     flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
 
 
+cdef void last_wait(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    if flight.forward.read_timeout_ms:
+        flight.deadline_ms = min(flight.deadline_ms, c.now_ms + flight.forward.read_timeout_ms)
+    timers_set(&c.timers, index, flight.deadline_ms)
+
+
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
@@ -148,6 +184,7 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
         if flight.state & FLIGHT_SLOW:
             fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
         else:
+            health_doubt(c, flight, flight.upstream)
             fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
         return
     flight.tries += 1
@@ -158,10 +195,14 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
         if next_upstream == flight.upstream and flight.attempts != NONE:
             timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
             return
-    elif flight.tries < SAME_UPSTREAM and c.upstreams[flight.upstream].silences < SILENCES:
+    elif flight.tries < SAME_UPSTREAM and policy_well(c, flight):
         next_upstream = flight.upstream
     else:
         next_upstream = policy_next(c, flight)
+    if (flight.tries >= SAME_UPSTREAM or next_upstream != flight.upstream) and gave_up(c, flight, flight.upstream):
+        # As many have failed it as may: what was asked has the rest of its time.
+        last_wait(c, index)
+        return
     if next_upstream == NONE:
         next_upstream = flight.upstream
     if next_upstream != flight.upstream:

@@ -25,5 +25,8 @@ cdef void conclude_made(coordinator_t *c, uint32_t flight) noexcept nogil
 cdef bint conclude_since(coordinator_t *c, uint32_t flight, const uint8_t *msg, uint32_t octets,
                          uint64_t since_ms) noexcept nogil
 
+# End it with REFUSED: `max_concurrent`.
+cdef void refuse(coordinator_t *c, uint32_t flight) noexcept nogil
+
 # End it with SERVFAIL and this info code. `kind`: FD_ERROR_* for a line of `errors`, 0: none.
 cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede, uint8_t kind) noexcept nogil

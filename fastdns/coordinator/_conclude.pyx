@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastdns._proto cimport EDE_OTHER, FLAG_RCODE
+from fastdns._proto cimport EDE_OTHER, FLAG_RCODE, REFUSED
 from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,
@@ -24,6 +24,7 @@ from fastdns._shm cimport (
     fd_zone,
 )
 from fastdns._stats cimport (
+    FD_C_concurrent_full,
     FD_C_not_stored,
     FD_C_slow_full,
     FD_C_upstream_answers,
@@ -32,6 +33,7 @@ from fastdns._stats cimport (
 )
 from fastdns.coordinator._deaths cimport suspect_cleared
 from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored
+from fastdns.coordinator._health cimport health_failed
 from fastdns.coordinator._inflight cimport attempt_remove, child_leave, flight_qname, inflight_remove
 from fastdns.coordinator._judge cimport (
     JUDGE_STORE,
@@ -40,17 +42,26 @@ from fastdns.coordinator._judge cimport (
     KEEP_OUTSIDE,
     KEEP_POSITIVE,
     judge,
+    judge_none,
     judge_rc,
     judge_silence,
     source_t,
 )
 from fastdns.coordinator._names cimport name_listed
 from fastdns.coordinator._prefer cimport prefer_order
-from fastdns.coordinator._report cimport report_failure
+from fastdns.coordinator._report cimport report_concurrent, report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._slow cimport slow_give, slow_message
-from fastdns.coordinator._state cimport FLIGHT_AHEAD, NONE, change_t, coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport (
+    FLIGHT_AHEAD,
+    FLIGHT_CHECK,
+    NONE,
+    change_t,
+    coordinator_t,
+    flight_t,
+    question_t,
+)
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
 
 cdef enum:
@@ -124,6 +135,9 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     # RFC 9520 s3.2.
     cdef flight_t *flight = &c.flights[index]
     cdef source_t source
+    if flight.state & FLIGHT_CHECK:
+        health_failed(c, index)
+        return
     if flight.state & FLIGHT_AHEAD and flight.waiting == 0 and flight.parents == NONE:
         end(c, index, NULL)      # nobody asked: it is as if we had not either
         return
@@ -135,6 +149,17 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
         report_failure(c, flight, kind)
     deliver_failure(c, index, ede)
     end(c, index, NULL)
+
+
+cdef void refuse(coordinator_t *c, uint32_t index) noexcept nogil:
+    # Nothing of it is kept: it is our own overload, not the name's failure (RFC 9520 s3.2).
+    cdef flight_t *flight = &c.flights[index]
+    bump(c.counters, FD_C_concurrent_full, 1)
+    report_concurrent(c, flight)
+    judge_none(&flight.question, flight_qname(c, flight), REFUSED, c.now_ms, c.entry)
+    c.entry.zone = flight.zone
+    deliver_answer(c, index, c.entry)
+    end(c, index, c.entry)
 
 
 cdef void end(coordinator_t *c, uint32_t index, const fd_entry_t *entry) noexcept nogil:

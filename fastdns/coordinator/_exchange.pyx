@@ -5,6 +5,8 @@
         asked (_ask) -- response --> judged, stored, handed on (_conclude)
           |  `-- truncated --> the same upstream over TCP
           |  `-- OPT not understood --> the same upstream without it
+          |  `-- rcode of `failover` --> each of the other upstreams
+          |  `-- rcode of `next`, NODATA --> the forward behind
           |  `-- SERVFAIL and the like --> another upstream, once
           |  `-- nobody there --> another upstream; none left: once more from other ports
           |  `-- TCP connection lost --> a new one, once; then another upstream
@@ -29,6 +31,7 @@ from fastdns._proto cimport (
     SERVFAIL,
 )
 from fastdns._response cimport RESPONSE_NXDOMAIN, RESPONSE_OK, parse_response, response_matches, response_t
+from fastdns._shm cimport FD_FORWARD_NODATA_NEXT, FD_STEP_FORWARD, fd_at, fd_forward_t, fd_step_t
 from fastdns._stats cimport FD_C_upstream_malformed, FD_C_upstream_mismatched, FD_C_upstream_truncated, bump
 from fastdns.coordinator._ahead cimport ahead_next
 from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_to
@@ -36,18 +39,22 @@ from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
 from fastdns.coordinator._cut cimport cut_learn, cut_next
 from fastdns.coordinator._deaths cimport hand_clear
+from fastdns.coordinator._health cimport health_next, health_passed
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
     flight_asked,
     flight_asked_name,
     flight_qname,
+    flight_uncount,
     hand_take_flight,
 )
 from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
+    FLIGHT_AGAIN,
+    FLIGHT_CHECK,
     FLIGHT_NO_EDNS,
     FLIGHT_REFUSED,
     FLIGHT_SLOW,
@@ -57,7 +64,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport upstream_measured
+from fastdns.coordinator._upstream cimport upstream_answered, upstream_measured
 
 cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
@@ -104,9 +111,20 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         bump(&c.post.block_series[flight.block.number].drops, 0, 1)
     elif not cut and parse_response(msg, octets, c.response) != RESPONSE_OK:
         bump(c.counters, FD_C_upstream_malformed, 1)
+    elif flight.state & FLIGHT_CHECK:
+        checked(c, index, attempt)
     else:
         answered(c, index, attempt, msg, cut)
     hand_clear(c.post)
+
+
+cdef void checked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
+    # Whatever it says, somebody is there. It is none of the clients' exchanges, and not counted among them.
+    cdef uint32_t channel = c.attempts[attempt].channel
+    if not channel_is_tcp(channel):
+        upstream_measured(&c.upstreams[channel_upstream(channel)],
+                          <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+    health_passed(c, index)
 
 
 cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uint8_t *msg,
@@ -117,7 +135,7 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t upstream = channel_upstream(channel)
     cdef bint tcp = channel_is_tcp(channel)
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
-    c.upstreams[upstream].silences = 0
+    upstream_answered(&c.upstreams[upstream])
     count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
     if not tcp:
         upstream_measured(&c.upstreams[upstream], time_us)
@@ -129,6 +147,11 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
         flight.state |= FLIGHT_TCP
         ask_at_once(c, index)
         return
+    if fails_over(flight.forward, c.response) and failed_over(c, index, attempt):
+        return
+    if goes_next(c, flight):
+        hand_over(c, index)
+        return
     if refuses(c.response):
         if (c.response.opt_off == 0 and c.response.rcode != SERVFAIL and c.response.rcode != REFUSED
                 and not flight.state & FLIGHT_NO_EDNS):
@@ -139,6 +162,53 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     if c.response.kind == RESPONSE_NXDOMAIN:
         cut_learn(c, index)
     conclude(c, index, msg)
+
+
+cdef inline bint lists(uint32_t rcodes, uint16_t rcode) noexcept nogil:
+    return rcode < 32 and rcodes >> rcode & 1
+
+
+cdef inline bint fails_over(const fd_forward_t *forward, const response_t *response) noexcept nogil:
+    return lists(forward.failover_rcodes, response.rcode)
+
+
+cdef bint failed_over(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
+    # Whether one of those who have not said so yet is asked now, or was. The last one's answer is the answer.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t upstream = channel_upstream(c.attempts[attempt].channel)
+    cdef uint32_t other = flight.upstream
+    flight.refused |= <uint32_t>1 << upstream
+    if flight.upstream == upstream:
+        other = policy_next(c, flight)
+    if other == NONE or flight.refused >> other & 1:
+        return False
+    forget_attempts(c, flight, upstream)
+    if flight.upstream != other:
+        turn_to(c, index, other)
+        ask_at_once(c, index)
+    return True
+
+
+cdef bint goes_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    # Whether the answer is one on which the forward right behind this one is asked.
+    cdef const fd_forward_t *forward = flight.forward
+    cdef const fd_step_t *steps
+    if not (lists(forward.next_rcodes, c.response.rcode)
+            or (forward.flags & FD_FORWARD_NODATA_NEXT and c.response.rcode == NOERROR
+                and c.response.ancount == 0)):
+        return False
+    steps = <const fd_step_t *>fd_at(c.config, flight.block.steps.off)
+    return flight.step < flight.block.steps.count and steps[flight.step].kind == FD_STEP_FORWARD
+
+
+cdef void hand_over(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    while flight.attempts != NONE:
+        attempt_remove(c, flight.attempts)
+    flight_uncount(c, flight)
+    flight.tries = flight.failed_by = 0
+    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_AGAIN)
+    go_on(c, index)
 
 
 cdef inline bint refuses(const response_t *response) noexcept nogil:
@@ -204,6 +274,12 @@ cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_clear(c.post)
 
 
+cdef void ask_own(coordinator_t *c, uint32_t index) noexcept nogil:
+    hand_take_flight(c, index)
+    ask(c, index)
+    hand_clear(c.post)
+
+
 cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
     go_on(c, index)
@@ -213,10 +289,12 @@ cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
 cdef void exchange_own(coordinator_t *c) noexcept nogil:
     cdef uint32_t index = probe_next(c)
     while index != NONE:         # each probe is due once
-        hand_take_flight(c, index)
-        ask(c, index)
-        hand_clear(c.post)
+        ask_own(c, index)
         index = probe_next(c)
+    index = health_next(c)
+    while index != NONE:         # of each upstream at most one
+        ask_own(c, index)
+        index = health_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once
         walk_own(c, index)

@@ -42,6 +42,9 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil
 cdef uint32_t flight_begin(coordinator_t *c, const question_t *question, const uint8_t *qname,
                            uint32_t zone, uint64_t deadline_ms) noexcept nogil
 
+# It is not one of those any more that its forward's `max_concurrent` bounds.
+cdef void flight_uncount(coordinator_t *c, flight_t *flight) noexcept nogil
+
 # A flight waits for another one's answer; child_leave: no more.
 cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil
 cdef void child_leave(coordinator_t *c, uint32_t parent) noexcept nogil

@@ -13,6 +13,7 @@ from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
     FLIGHT_AHEAD,
+    FLIGHT_COUNTED,
     FLIGHT_LISTED,
     FLIGHT_LOOK,
     FLIGHT_USED,
@@ -217,6 +218,12 @@ cdef uint32_t flight_begin(coordinator_t *c, const question_t *question, const u
     return index
 
 
+cdef void flight_uncount(coordinator_t *c, flight_t *flight) noexcept nogil:
+    if flight.state & FLIGHT_COUNTED:
+        c.choices[flight.forward.number].under_way -= 1
+        flight.state &= ~<uint16_t>FLIGHT_COUNTED
+
+
 cdef void child_join(coordinator_t *c, uint32_t parent, uint32_t child) noexcept nogil:
     cdef change_t *change = &c.changes[c.flights[parent].change]
     change.child = <uint16_t>child
@@ -258,6 +265,7 @@ cdef void inflight_remove(coordinator_t *c, uint32_t index) noexcept nogil:
         c.looks_due = True
     if flight.state & FLIGHT_AHEAD:
         c.ahead_count -= 1
+    flight_uncount(c, flight)
     flight.state = 0
     flight.waiting = 0
     flight.next = free_link(index, c.free_flights)

@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastdns._memory cimport fd_take
 from fastdns._shm cimport (
+    FD_FORWARD_FAILFAST,
     FD_FORWARD_UPSTREAMS,
     FD_POLICY_FASTEST,
     FD_POLICY_RANDOM,
@@ -18,14 +19,16 @@ from fastdns._shm cimport (
     fd_forward_t,
     fd_step_t,
 )
+from fastdns._stats cimport FD_C_all_down, bump
 from fastdns.coordinator._random cimport random16
-from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t
+from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t, upstream_t
 from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES
 
 cdef enum:                       # how an upstream fares, the best first
     FARES_WELL = 0
     FARES_SILENT = 1             # SILENCES in a row
-    FARES = 2
+    FARES_DOWN = 2               # more than `max_fails` health checks in a row
+    FARES = 3
 
 
 cdef bint policy_open(coordinator_t *c) noexcept nogil:
@@ -115,8 +118,36 @@ cdef uint64_t make_order(coordinator_t *c, const fd_forward_t *forward) noexcept
 # --- choosing ---
 
 
-cdef inline uint32_t fares(const coordinator_t *c, uint32_t upstream) noexcept nogil:
+cdef inline uint32_t fares(const coordinator_t *c, const fd_forward_t *forward, uint32_t upstream) noexcept nogil:
+    if forward.max_fails and c.upstreams[upstream].check.fails > forward.max_fails:
+        return FARES_DOWN
     return FARES_SILENT if c.upstreams[upstream].silences >= SILENCES else FARES_WELL
+
+
+cdef bint policy_well(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    return fares(c, flight.forward, flight.upstream) == FARES_WELL
+
+
+cdef bint probe_due(coordinator_t *c, const fd_forward_t *forward, upstream_t *upstream) noexcept nogil:
+    # Without health checks it is a question now and then that finds out whether a silent upstream is back.
+    if forward.max_fails or c.now_ms < upstream.probe_ms:
+        return False
+    upstream.probe_ms = c.now_ms + PROBE_MS
+    return True
+
+
+cdef uint32_t all_down(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    # It may be the checks that fail. As CoreDNS: anyone of them, unless the text says that nobody is asked.
+    cdef const fd_forward_t *forward = flight.forward
+    cdef uint64_t order = random_order(c, forward.upstream_count)
+    cdef uint32_t number, i
+    bump(c.counters, FD_C_all_down, 1)
+    if not forward.flags & FD_FORWARD_FAILFAST:
+        for i in range(forward.upstream_count):
+            number = forward.upstreams[at(order, i)]
+            if not flight.refused >> number & 1:
+                return number
+    return NONE
 
 
 cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil:
@@ -129,15 +160,14 @@ cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil:
         number = forward.upstreams[at(flight.order, i)]
         if flight.refused >> number & 1:
             continue
-        how = fares(c, number)
-        if how == FARES_SILENT and c.now_ms >= c.upstreams[number].probe_ms:
-            c.upstreams[number].probe_ms = c.now_ms + PROBE_MS
+        how = fares(c, forward, number)
+        if how == FARES_SILENT and probe_due(c, forward, &c.upstreams[number]):
             return number
         if how < best_fares:
             best, best_fares = number, how
         if how == FARES_WELL:
             break
-    return best
+    return all_down(c, flight) if best_fares == FARES_DOWN else best
 
 
 cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
@@ -154,7 +184,7 @@ cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexce
         number = forward.upstreams[at(flight.order, place)]
         if flight.refused >> number & 1:
             continue
-        how = fares(c, number)
+        how = fares(c, forward, number)
         if how < best_fares:
             best, best_fares = number, how
     return best

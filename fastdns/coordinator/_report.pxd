@@ -9,6 +9,9 @@ from fastdns.coordinator._state cimport coordinator_t, flight_t, question_t
 # has `errors`.
 cdef void report_failure(coordinator_t *c, const flight_t *flight, uint8_t kind) noexcept nogil
 
+# A question is REFUSED: there are as many under way as its forward's `max_concurrent`.
+cdef void report_concurrent(coordinator_t *c, const flight_t *flight) noexcept nogil
+
 # An upstream sends questions of a zone back here; said whatever the block's text has.
 cdef void report_loop(coordinator_t *c, uint32_t upstream, uint32_t zone, const question_t *question,
                       const uint8_t *qname) noexcept nogil
@@ -19,6 +22,9 @@ cdef void count_exchange(coordinator_t *c, uint32_t upstream, uint32_t time_us, 
 # Questions were put to it: over a socket that was there (`reused` of them) or a new one (`dialed`).
 cdef void count_sockets(coordinator_t *c, uint32_t upstream, bint tcp, uint32_t reused,
                         uint32_t dialed) noexcept nogil
+
+# A health check failed.
+cdef void count_failed_check(coordinator_t *c, uint32_t upstream) noexcept nogil
 
 # Figures of another upstream that had its number begin at 0.
 cdef void series_open(coordinator_t *c) noexcept nogil

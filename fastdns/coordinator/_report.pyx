@@ -8,6 +8,7 @@ from fastdns._log cimport log_commit, log_reserve
 from fastdns._proto cimport BADVERS, REFUSED, SERVFAIL
 from fastdns._shm cimport (
     FD_BLOCK_ERRORS,
+    FD_ERROR_CONCURRENT,
     FD_ERROR_LOOP,
     FD_ERROR_REFUSED,
     FD_ERROR_TIMEOUT,
@@ -38,10 +39,11 @@ cdef enum:
 
 
 cdef fd_log_error_t *line_of(coordinator_t *c, const question_t *question, const uint8_t *qname,
-                             uint32_t zone, uint8_t kind) noexcept nogil:
-    # A line with nothing about an upstream yet, or NULL: the ring is full. Then log_commit.
+                             uint32_t zone, uint8_t kind, uint32_t text_len=0) noexcept nogil:
+    # A line with nothing about an upstream yet, or NULL: the ring is full. Then its text, and log_commit.
     cdef fd_log_error_t *line = <fd_log_error_t *>log_reserve(
-        &c.log, <uint32_t>sizeof(fd_log_error_t) + question.qname_len, FD_RECORD_LOG_ERROR, c.counters)
+        &c.log, <uint32_t>sizeof(fd_log_error_t) + question.qname_len + text_len, FD_RECORD_LOG_ERROR,
+        c.counters)
     if line == NULL:
         return NULL
     line.time_ms = c.now_ms
@@ -50,7 +52,7 @@ cdef fd_log_error_t *line_of(coordinator_t *c, const question_t *question, const
     line.qtype = question.qtype
     line.upstream = NO_UPSTREAM
     line.error = 0
-    line.text_len = 0
+    line.text_len = <uint16_t>text_len
     line.kind = kind
     line.tcp = 0
     line.qname_len = question.qname_len
@@ -70,6 +72,26 @@ cdef void report_failure(coordinator_t *c, const flight_t *flight, uint8_t kind)
         line.upstream = flight.upstream
         line.tcp = 1 if flight.state & FLIGHT_TCP or upstream.config.force_tcp else 0
         line.error = <uint16_t>upstream.error if kind == FD_ERROR_REFUSED else 0
+    log_commit(&c.log)
+
+
+cdef void report_concurrent(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint8_t[10] digits      # of 2^32
+    cdef uint32_t at = sizeof(digits)
+    cdef uint32_t left = flight.forward.max_concurrent
+    cdef fd_log_error_t *line
+    if not flight.block.flags & FD_BLOCK_ERRORS:
+        return
+    while left:
+        at -= 1
+        digits[at] = <uint8_t>(0x30 + left % 10)
+        left //= 10
+    line = line_of(c, &flight.question, flight_qname(c, flight), flight.zone, FD_ERROR_CONCURRENT,
+                   <uint32_t>sizeof(digits) - at)
+    if line == NULL:
+        return
+    line.rcode = REFUSED
+    memcpy(<uint8_t *>line + sizeof(fd_log_error_t) + line.qname_len, digits + at, sizeof(digits) - at)
     log_commit(&c.log)
 
 
@@ -108,6 +130,10 @@ cdef void count_sockets(coordinator_t *c, uint32_t upstream, bint tcp, uint32_t 
         bump(series.reused, tcp, reused)
     if dialed:
         bump(series.dialed, tcp, dialed)
+
+
+cdef void count_failed_check(coordinator_t *c, uint32_t upstream) noexcept nogil:
+    bump(&c.post.upstream_series[upstream].health_failures, 0, 1)
 
 
 cdef uint64_t whose(const fd_upstream_t *upstream) noexcept nogil:

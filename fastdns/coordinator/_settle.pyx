@@ -8,7 +8,7 @@ from libc.stdint cimport uint16_t, uint32_t
 
 from fastdns._proto cimport EDE_NETWORK_ERROR
 from fastdns._shm cimport FD_ERROR_REFUSED
-from fastdns.coordinator._ask cimport ask_at_once, barred, turn_to
+from fastdns.coordinator._ask cimport ask_at_once, barred, gave_up, turn_to
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport fail
 from fastdns.coordinator._deaths cimport hand_clear
@@ -46,13 +46,15 @@ cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil
 cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broken) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t other = upstream
+    cdef bint last = False
     if not broken or flight.state & FLIGHT_AGAIN:
         flight.refused |= <uint32_t>1 << upstream
+        last = gave_up(c, flight, upstream)
     if flight.upstream != upstream:
         return                   # it is under way elsewhere already
     if flight.refused >> upstream & 1:
         other = policy_next(c, flight)
-    if other == NONE and flight.state & FLIGHT_AGAIN:
+    if last or (other == NONE and flight.state & FLIGHT_AGAIN):
         fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
         return
     if other == NONE:

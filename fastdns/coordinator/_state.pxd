@@ -65,6 +65,8 @@ cdef enum:                       # flight_t.state
     FLIGHT_SLOW = 128            # the Python thread has it
     FLIGHT_LOOK = 256            # a question of our own: a look (_cut.pyx) waits for its end
     FLIGHT_AHEAD = 512           # begun for a name whose answer is still good (_ahead.pyx)
+    FLIGHT_CHECK = 1024          # a question of our own: whether an upstream answers (_health.pyx)
+    FLIGHT_COUNTED = 2048        # one of those that its forward's `max_concurrent` bounds
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
@@ -110,6 +112,7 @@ ctypedef struct flight_t:        # a question under way
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
     uint8_t plugin               # FD_PLUGIN_*: what makes the answer
+    uint8_t failed_by            # upstreams that were given up
     uint16_t state               # FLIGHT_*
     uint8_t qname[SHORT_NAME]
 
@@ -186,12 +189,21 @@ ctypedef struct tcp_t:
     uint8_t *rx                  # TCP_RX_ROOM
     uint8_t *tx                  # TCP_TX_ROOM
 
+ctypedef struct check_t:         # of an upstream that failed (_health.pyx)
+    uint64_t due_ms
+    fd_forward_t forward         # of that upstream alone
+    const fd_forward_t *options  # of the forward whose question failed
+    uint16_t zone                # of that question
+    uint8_t state
+    uint32_t fails               # in a row
+
 ctypedef struct upstream_t:
     const fd_upstream_t *config
     uint32_t srtt_us             # RFC 6298 s2; 0: nothing measured yet
     uint32_t rttvar_us
     uint32_t silences            # in a row, without an answer in between
     uint64_t probe_ms            # when one more question may be put to it though it is silent
+    check_t check
     int error                    # the kernel's last word on it
     uint16_t first_channel       # its channels are UPSTREAM_CHANNELS from here
     uint16_t pool[POOL_SOCKETS]  # channels, NONE: not opened yet
@@ -200,6 +212,7 @@ ctypedef struct upstream_t:
 
 ctypedef struct choice_t:        # what is kept of a `forward` between its questions
     uint32_t turn                # round_robin: questions so far
+    uint32_t under_way           # questions that `max_concurrent` counts
 
 ctypedef struct udp_rx_t:        # where UDP responses arrive
     mmsghdr messages[BATCH]
@@ -268,6 +281,8 @@ ctypedef struct coordinator_t:
     uint64_t probe_due_ms        # the next that is due
     upstream_t upstreams[UPSTREAMS]
     choice_t *choices            # of each forward, by its number
+    uint32_t checking            # bit i: upstream i is being checked
+    uint64_t check_due_ms        # the next check that is due
     channel_t *channels
     udp_rx_t *udp_rx
     # judging

@@ -22,5 +22,8 @@ cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) no
 # What a predecessor had learned: `wait_ms` as it had it, 0 for nothing.
 cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogil
 
+# An answer came, of whatever kind: somebody is there.
+cdef void upstream_answered(upstream_t *upstream) noexcept nogil
+
 # Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil

@@ -32,5 +32,10 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
         upstream_measured(upstream, min(wait_ms, <uint32_t>WAIT_MAX_MS) * 1000 // 3)
 
 
+cdef void upstream_answered(upstream_t *upstream) noexcept nogil:
+    upstream.silences = 0
+    upstream.check.fails = 0
+
+
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil:
     upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)

@@ -131,14 +131,13 @@ def test_every_form_of_rewrite_has_a_sentence() -> None:
 def test_options_not_acted_on_are_listed() -> None:
     found = notes(
         "cache {", "prefetch 5", "serve_stale 1h verify", "success 5", "}",
-        "forward . 10.0.0.1 tls://9.9.9.9 {", "policy sequential", "max_fails 2", "health_check 1s no_rec",
-        "failfast_all_unhealthy_upstreams", "next NXDOMAIN", "force_tcp", "}",
+        "forward . 10.0.0.1 tls://9.9.9.9 {", "policy sequential", "tls_servername dns.example",
+        "max_fails 2", "max_idle_conns 3", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
         "f:2: plugin cache: serve_stale 1h verify",
-        "f:7: plugin forward: health_check 1s no_rec",
-        "f:7: plugin forward: next NXDOMAIN",
-        "f:7: plugin forward: failfast_all_unhealthy_upstreams",
+        "f:7: plugin forward: tls_servername dns.example",
+        "f:7: plugin forward: max_idle_conns 3",
         "f:7: plugin forward: upstream tls://9.9.9.9",
     ]
 
@@ -179,7 +178,10 @@ def test_wrong_arguments(arguments: list[str]) -> None:
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "fastdns {\nworkers 3\nmemory 64M\n}\na:54 {\nbind ::1\nforward . 10.0.0.1 {\nmax_fails 5\n}\n}\n"
+    text = (
+        "fastdns {\nworkers 3\nmemory 64M\n}\na:54 {\n"
+        "bind ::1\nforward . 10.0.0.1 {\nmax_idle_conns 5\n}\n}\n"
+    )
     assert check(tmp_path, text, "--json") == 1
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     file = f"{tmp_path}/Corefile"
@@ -187,7 +189,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found == {
         "path": file, "valid": True, "errors": [], "imported": [], "warnings": [], "left_out": [],
         "settings": {"workers": "3", "memory": "64M"},
-        "not_acted_on": [{"where": f"{file}:7", "text": "plugin forward: max_fails 5"}],
+        "not_acted_on": [{"where": f"{file}:7", "text": "plugin forward: max_idle_conns 5"}],
         "blocks": [
             {
                 "where": f"{file}:5", "keys": ["dns://a.:54"], "listens": ["[::1]:54"],

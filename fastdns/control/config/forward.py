@@ -70,12 +70,11 @@ class Forward(Plugin):
             "max_fails",
             k.Int(0, 2**32 - 1),
             "an upstream is down after more failed checks; 0: never",
-            later=True,
         ),
     ] = 2
     max_connect_attempts: Annotated[
         int,
-        Option("max_connect_attempts", k.Int(0, 2**32 - 1), "attempts for a query; 0: no limit", later=True),
+        Option("max_connect_attempts", k.Int(0, 2**32 - 1), "upstreams that may fail a query; 0: no limit"),
     ] = 0
     tls: Annotated[Tls | None, Option("tls", Tls, "files for TLS", later=True)] = None
     tls_servername: Annotated[
@@ -92,11 +91,11 @@ class Forward(Plugin):
             "order of the upstreams; `fastest`, by their round-trip times, is fastdns's own",
         ),
     ] = "random"
-    health_check: Annotated[
-        HealthCheck, Option("health_check", HealthCheck, "check of failed upstreams", later=True)
-    ] = HealthCheck(interval_s=0.5)
+    health_check: Annotated[HealthCheck, Option("health_check", HealthCheck, "check of failed upstreams")] = (
+        HealthCheck(interval_s=0.5)
+    )
     max_concurrent: Annotated[
-        int, Option("max_concurrent", k.Int(0), "queries at once, more are REFUSED; 0: no limit", later=True)
+        int, Option("max_concurrent", k.Int(0), "queries at once, more are REFUSED; 0: no limit")
     ] = 0
     next_: Annotated[
         tuple[int, ...],
@@ -105,16 +104,15 @@ class Forward(Plugin):
             Several(k.Rcode()),
             "on these codes the next `forward` is asked",
             repeated=True,
-            later=True,
         ),
     ] = ()
     next_on_nodata: Annotated[
         bool,
-        Option("next_on_nodata", None, "on NODATA the next `forward` is asked", later=True, since="1.14"),
+        Option("next_on_nodata", None, "on NODATA the next `forward` is asked", since="1.14"),
     ] = False
     failfast_all_unhealthy_upstreams: Annotated[
         bool,
-        Option("failfast_all_unhealthy_upstreams", None, "SERVFAIL at once when all are down", later=True),
+        Option("failfast_all_unhealthy_upstreams", None, "SERVFAIL at once when all are down"),
     ] = False
     failover: Annotated[
         tuple[int, ...],
@@ -123,11 +121,10 @@ class Forward(Plugin):
             Several(k.Rcode(but=(0,))),
             "on these codes the next upstream is asked",
             repeated=True,
-            later=True,
         ),
     ] = ()
     read_timeout_s: Annotated[
-        float, Option("read_timeout", k.Duration(), "wait for one reply", later=True, since="1.14")
+        float, Option("read_timeout", k.Duration(), "wait for one reply", since="1.14")
     ] = 2.0
     source_address: Annotated[
         str,

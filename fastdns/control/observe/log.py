@@ -50,7 +50,7 @@ _STDOUT = 1
 _NO_UPSTREAM = 0xFFFF
 
 # fd_log_error_t.kind
-_TIMEOUT, _REFUSED, _NO_PROXY, _NO_NEXT, _BUSY, _PLUGIN, _LOOP = 1, 2, 3, 4, 5, 6, 7
+_TIMEOUT, _REFUSED, _NO_PROXY, _NO_NEXT, _BUSY, _PLUGIN, _LOOP, _CONCURRENT = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 def compile_format(text: str) -> tuple[str | int, ...]:
@@ -175,9 +175,11 @@ def error_text(record: "ErrorRecord", names: Names) -> str:
         reason = {
             _NO_PROXY: "no healthy proxies",
             _NO_NEXT: "plugin/forward: no next plugin found",
-            _BUSY: "concurrent queries exceeded maximum",
+            _BUSY: "too many questions are under way",
         }.get(kind, "failed")
-    if text:
+    if kind == _CONCURRENT:
+        reason = f"concurrent queries exceeded maximum {_printable(text)}"
+    elif text:
         reason = _printable(text)
     return f"{rcode} {name} {TYPES.get(qtype) or f'TYPE{qtype}'}: {reason}"
 

@@ -144,13 +144,12 @@ COREDNS: tuple[Metric, ...] = (
     ),
     Metric(
         "coredns_forward_healthcheck_broken_total", "counter", _NONE,
-        "Questions for which no upstream was healthy: 0 as long as health checks are accepted only.",
-        _one(lambda _: 0),
+        "Questions for which no upstream was healthy.", _one(lambda f: f.counter("all_down")),
     ),
     Metric(
         "coredns_forward_max_concurrent_rejects_total", "counter", _NONE,
-        "Questions rejected because max_concurrent was reached: 0 as long as it is accepted only.",
-        _one(lambda _: 0),
+        "Questions rejected because max_concurrent was reached.",
+        _one(lambda f: f.counter("concurrent_full")),
     ),
     Metric(
         "coredns_health_request_duration_seconds", "histogram", _NONE,

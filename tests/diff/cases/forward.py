@@ -217,10 +217,8 @@ servfail-b.example.test, refused.example.test {
 """,
     (
         Ask("next: not on NOERROR", "www.example.test", says="192.0.2.1 asked=UP"),
-        Ask("next: on NXDOMAIN", "nx.example.test", says="198.51.100.2 asked=UP,UP2",
-            upstream_issue="next"),
-        Ask("next: on another rcode", "always-refused.example.test", says="198.51.100.2 asked=UP,UP2",
-            upstream_issue="next"),
+        Ask("next: on NXDOMAIN", "nx.example.test", says="198.51.100.2 asked=UP,UP2"),
+        Ask("next: on another rcode", "always-refused.example.test", says="198.51.100.2 asked=UP,UP2"),
         Ask("next without a stanza behind", "x.alone.test", says="NXDOMAIN asked=UP"),
         Ask("failover", "always-servfail.example.test", says="198.51.100.2 asked=UP,UP2"),
         Ask("no failover: a SERVFAIL is the answer", "servfail-b.example.test", says="SERVFAIL asked=UP",
