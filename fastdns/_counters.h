@@ -64,6 +64,7 @@
     X(upstream_tcp_broken, "TCP connections to upstreams lost with questions in flight") \
     X(upstream_sockets, "UDP sockets opened to upstreams") \
     X(upstream_send_failed, "questions that the kernel refused to send upstream") \
+    X(hedges, "questions put to a second upstream because the first was late") \
     X(all_down, "questions for which all upstreams were down") \
     X(concurrent_full, "questions refused because of `max_concurrent`") \
     X(inflight_full, "questions refused because the in-flight table was full") \

@@ -11,9 +11,14 @@ from fastdns._shm cimport (
     FD_POLICY_SEQUENTIAL,
     fd_forward_t,
 )
-from fastdns.coordinator._policy cimport policy_first, policy_next
+from fastdns.coordinator._policy cimport policy_first, policy_hedge, policy_hedge_ms, policy_next
 from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t
-from fastdns.coordinator._upstream cimport upstream_measured, upstream_silent
+from fastdns.coordinator._upstream cimport (
+    upstream_answered,
+    upstream_asked,
+    upstream_measured,
+    upstream_silent,
+)
 
 _POLICIES = {
     "sequential": FD_POLICY_SEQUENTIAL,
@@ -64,7 +69,20 @@ cdef class Choosing:
         return None if index == NONE else index
 
     def measured(self, uint32_t upstream, uint32_t rtt_us) -> None:
-        upstream_measured(&self.c.upstreams[upstream], rtt_us)
+        upstream_measured(&self.c.upstreams[upstream], rtt_us, False)
 
     def silent(self, uint32_t upstream, uint32_t silences) -> None:
         upstream_silent(&self.c.upstreams[upstream], silences)
+
+    def asked(self, uint32_t upstream) -> None:
+        upstream_asked(&self.c.upstreams[upstream], self.c.now_ms)
+
+    def answered(self, uint32_t upstream) -> None:
+        upstream_answered(&self.c.upstreams[upstream])
+
+    def hedge_ms(self) -> int:
+        return policy_hedge_ms(self.c, &self.flight)
+
+    def hedge(self) -> int | None:
+        index = policy_hedge(self.c, &self.flight)
+        return None if index == NONE else index

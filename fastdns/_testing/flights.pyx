@@ -58,7 +58,7 @@ from fastdns.coordinator._timers cimport (
     timers_wait,
 )
 from fastdns.coordinator._udp cimport udp_ask, udp_close, udp_flush, udp_open, udp_receive, udp_tend
-from fastdns.coordinator._upstream cimport upstream_measured, upstream_wait_ms
+from fastdns.coordinator._upstream cimport upstream_late, upstream_measured, upstream_wait_ms
 
 
 cdef class Timers:
@@ -202,10 +202,17 @@ cdef class RoundTrips:
         memset(&self.upstream, 0, sizeof(upstream_t))
 
     def measured(self, uint32_t rtt_us) -> None:
-        upstream_measured(&self.upstream, rtt_us)
+        upstream_measured(&self.upstream, rtt_us, False)
 
     def wait_ms(self, uint32_t floor_ms) -> int:
         return upstream_wait_ms(&self.upstream, floor_ms)
+
+    def late(self) -> None:
+        upstream_late(&self.upstream)
+
+    @property
+    def late_us(self) -> int:
+        return self.upstream.late_us
 
     @property
     def srtt_us(self) -> int:

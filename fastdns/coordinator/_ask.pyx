@@ -13,16 +13,24 @@ from fastdns._shm cimport (
     FD_ERROR_TIMEOUT,
     FD_PLUGIN_LOOP,
 )
-from fastdns._stats cimport FD_C_changed_full, FD_C_slow_full, FD_C_upstream_retries, bump
+from fastdns._stats cimport FD_C_changed_full, FD_C_hedges, FD_C_slow_full, FD_C_upstream_retries, bump
 from fastdns.coordinator._conclude cimport conclude_made, fail, refuse
 from fastdns.coordinator._cut cimport cut_answer
 from fastdns.coordinator._health cimport CHECK_WAIT_MS, health_doubt
-from fastdns.coordinator._policy cimport policy_first, policy_next, policy_well
+from fastdns.coordinator._policy cimport (
+    policy_first,
+    policy_hedge,
+    policy_hedge_ms,
+    policy_next,
+    policy_well,
+)
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
     FLIGHT_CHECK,
     FLIGHT_COUNTED,
+    FLIGHT_LATE,
+    FLIGHT_MAY_HEDGE,
     FLIGHT_NO_EDNS,
     FLIGHT_SLOW,
     FLIGHT_TCP,
@@ -50,6 +58,8 @@ from fastdns.coordinator._upstream cimport (
     SILENCES,
     TCP_WAIT_MS,
     WAIT_MAX_MS,
+    upstream_asked,
+    upstream_late,
     upstream_silent,
     upstream_wait_ms,
 )
@@ -118,6 +128,7 @@ cdef void go_on(coordinator_t *c, uint32_t index) noexcept nogil:
         return
     flight.upstream = <uint8_t>upstream
     flight.wait_ms = 0
+    flight.state |= FLIGHT_MAY_HEDGE
     ask(c, index)
 
 
@@ -153,7 +164,45 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         flight.wait_ms = min(flight.wait_ms, flight.forward.read_timeout_ms)
     if flight.state & FLIGHT_CHECK:
         flight.wait_ms = CHECK_WAIT_MS       # each check is one question, as in CoreDNS
-    timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
+    if rc == ASK_OK:
+        upstream_asked(&c.upstreams[flight.upstream], c.now_ms)
+    set_timer(c, index, rc == ASK_OK)
+
+
+cdef void set_timer(coordinator_t *c, uint32_t index, bint asked) noexcept nogil:
+    # For its silence; or before that for the time when a second upstream is asked as well.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t wait_ms = flight.wait_ms
+    cdef uint32_t hedge_ms = 0
+    if flight.state & FLIGHT_MAY_HEDGE and asked and not flight.state & FLIGHT_TCP:
+        hedge_ms = policy_hedge_ms(c, flight)
+    if hedge_ms and hedge_ms < wait_ms:
+        wait_ms = hedge_ms
+    else:
+        flight.state &= ~<uint16_t>FLIGHT_MAY_HEDGE
+    timers_set(&c.timers, index, min(c.now_ms + wait_ms, flight.deadline_ms))
+
+
+cdef void hedge(coordinator_t *c, uint32_t index) noexcept nogil:
+    # The upstream is later than it mostly is. It stays the flight's; whoever answers first, answers.
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint8_t first = flight.upstream
+    cdef uint16_t form = flight.state & <uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+    cdef uint32_t hedge_ms = policy_hedge_ms(c, flight)
+    cdef uint32_t other
+    flight.state &= ~<uint16_t>FLIGHT_MAY_HEDGE
+    flight.state |= FLIGHT_LATE
+    upstream_late(&c.upstreams[first])
+    other = policy_hedge(c, flight)
+    if other != NONE:
+        turn_to(c, index, other)
+        if (tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)) == ASK_OK:
+            bump(c.counters, FD_C_hedges, 1)
+            upstream_asked(&c.upstreams[other], c.now_ms)
+        turn_to(c, index, first)
+        flight.state |= form
+    timers_set(&c.timers, index,
+               min(c.now_ms + max(flight.wait_ms, hedge_ms + 1) - hedge_ms, flight.deadline_ms))
 
 
 cdef void ask_at_once(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -167,7 +216,7 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
     cdef flight_t *flight = &c.flights[index]
     flight.upstream = <uint8_t>upstream
     flight.tries = 0
-    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_MAY_HEDGE)
 
 
 cdef void last_wait(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -186,6 +235,9 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
         else:
             health_doubt(c, flight, flight.upstream)
             fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
+        return
+    if flight.state & FLIGHT_MAY_HEDGE:
+        hedge(c, index)
         return
     flight.tries += 1
     upstream_silent(&c.upstreams[flight.upstream], 1)

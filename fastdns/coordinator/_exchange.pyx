@@ -55,6 +55,7 @@ from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
     FLIGHT_AGAIN,
     FLIGHT_CHECK,
+    FLIGHT_LATE,
     FLIGHT_NO_EDNS,
     FLIGHT_REFUSED,
     FLIGHT_SLOW,
@@ -62,9 +63,10 @@ from fastdns.coordinator._state cimport (
     NONE,
     coordinator_t,
     flight_t,
+    upstream_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport upstream_answered, upstream_measured
+from fastdns.coordinator._upstream cimport upstream_answered, upstream_checked, upstream_measured
 
 cdef extern from "coordinator/_debug.h" nogil:
     void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
@@ -121,9 +123,9 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
 cdef void checked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
     # Whatever it says, somebody is there. It is none of the clients' exchanges, and not counted among them.
     cdef uint32_t channel = c.attempts[attempt].channel
-    if not channel_is_tcp(channel):
-        upstream_measured(&c.upstreams[channel_upstream(channel)],
-                          <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+    cdef upstream_t *upstream = &c.upstreams[channel_upstream(channel)]
+    if channel_is_tcp(channel) == upstream.config.force_tcp:
+        upstream_checked(upstream, <uint32_t>c.now_us - c.attempts[attempt].sent_us)
     health_passed(c, index)
 
 
@@ -137,8 +139,9 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
     upstream_answered(&c.upstreams[upstream])
     count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
-    if not tcp:
-        upstream_measured(&c.upstreams[upstream], time_us)
+    if tcp == c.upstreams[upstream].config.force_tcp:
+        upstream_measured(&c.upstreams[upstream], time_us,
+                          flight.state & FLIGHT_LATE and upstream == flight.upstream)
     if not tcp and (cut or c.response.flags & FLAG_TC):
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)
@@ -207,7 +210,7 @@ cdef void hand_over(coordinator_t *c, uint32_t index) noexcept nogil:
         attempt_remove(c, flight.attempts)
     flight_uncount(c, flight)
     flight.tries = flight.failed_by = 0
-    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_AGAIN)
+    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_AGAIN | FLIGHT_LATE)
     go_on(c, index)
 
 

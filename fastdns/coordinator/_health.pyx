@@ -65,6 +65,7 @@ cdef uint32_t begin(coordinator_t *c, uint32_t upstream) noexcept nogil:
     if index == NONE:
         return NONE              # the table is full: another time
     check.state = CHECK_ASKED
+    c.checks_asked += 1
     flight = &c.flights[index]
     flight.state |= <uint16_t>(FLIGHT_CHECK | FLIGHT_NO_EDNS)
     flight.forward = &check.forward
@@ -95,6 +96,7 @@ cdef void health_passed(coordinator_t *c, uint32_t index) noexcept nogil:
     upstream_answered(&c.upstreams[upstream])
     c.upstreams[upstream].check.state = CHECK_NONE
     c.checking &= ~(<uint32_t>1 << upstream)
+    c.checks_asked -= 1
     inflight_remove(c, index)
 
 
@@ -104,4 +106,5 @@ cdef void health_failed(coordinator_t *c, uint32_t index) noexcept nogil:
     check.fails += 1
     count_failed_check(c, upstream)
     set_due(c, check, max(c.now_ms, check.due_ms))
+    c.checks_asked -= 1
     inflight_remove(c, index)

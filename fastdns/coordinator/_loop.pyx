@@ -201,7 +201,7 @@ cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
         return stop == FD_STOP_NOW  # a restart: workers put their questions again
     if stop_ms[0] == 0:
         stop_ms[0] = c.now_ms + STOP_MS
-    return (c.inflight_used == 0 and rings_empty(c)) or c.now_ms >= stop_ms[0]
+    return (c.inflight_used == c.checks_asked and rings_empty(c)) or c.now_ms >= stop_ms[0]
 
 
 cdef void note_waits(coordinator_t *c) noexcept nogil:
@@ -261,6 +261,6 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         settle(c)
         if c.slow != NULL:
             slow_flush(c.slow)
-        fd_store32(&c.post.inflight_used, c.inflight_used)
+        fd_store32(&c.post.inflight_used, c.inflight_used - c.checks_asked)
         wake_workers(c)
     fd_store32(&c.post.serving, 0)

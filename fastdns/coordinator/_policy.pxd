@@ -7,6 +7,13 @@ from libc.stdint cimport uint32_t
 
 from fastdns.coordinator._state cimport coordinator_t, flight_t
 
+cdef enum:
+    LAG_TIMES = 4                # so many times as slow as the forward's quickest,
+    LAG_MS = 100                 # and by so much: an upstream lags behind
+    HEDGE_SHARE = 20             # one question of so many may be put to a second upstream as well
+    HEDGE_BURST = 10             # such questions in a row
+    HEDGE_MIN_MS = 2             # the timers' steps are 1 ms
+
 # Take the memory for what is kept of each forward.
 cdef bint policy_open(coordinator_t *c) noexcept nogil
 
@@ -16,6 +23,13 @@ cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil
 
 # Whether the upstream that was asked last fares well.
 cdef bint policy_well(const coordinator_t *c, const flight_t *flight) noexcept nogil
+
+# ms until the question is put to a second upstream as well: the time in which 19 of 20 answers of the
+# first come. 0: there is nobody else, or nothing is known of the first.
+cdef uint32_t policy_hedge_ms(const coordinator_t *c, const flight_t *flight) noexcept nogil
+
+# That second upstream, once: it is paid for here. NONE: nobody else fares well, or too many were asked.
+cdef uint32_t policy_hedge(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # The next one in its order, where somebody may be, behind the one that was asked last; if there is
 # none, the same one; NONE if nobody is at any of them.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom to ask: CoreDNS's policies, and `fastest`.
+"""Whom to ask: CoreDNS's policies, and `fastest`; who lags behind; whom to ask as well.
 
 An order is a list of places among the forward's upstreams, 4 bits each, the first in the lowest bits.
 """
@@ -20,15 +20,17 @@ from fastdns._shm cimport (
     fd_step_t,
 )
 from fastdns._stats cimport FD_C_all_down, bump
+from fastdns.coordinator._health cimport health_doubt
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t, upstream_t
-from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES
+from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES, upstream_takes_us
 
 cdef enum:                       # how an upstream fares, the best first
     FARES_WELL = 0
-    FARES_SILENT = 1             # SILENCES in a row
-    FARES_DOWN = 2               # more than `max_fails` health checks in a row
-    FARES = 3
+    FARES_SLOWLY = 1             # it lags behind the quickest
+    FARES_SILENT = 2             # SILENCES in a row
+    FARES_DOWN = 3               # more than `max_fails` health checks in a row
+    FARES = 4
 
 
 cdef bint policy_open(coordinator_t *c) noexcept nogil:
@@ -118,14 +120,45 @@ cdef uint64_t make_order(coordinator_t *c, const fd_forward_t *forward) noexcept
 # --- choosing ---
 
 
-cdef inline uint32_t fares(const coordinator_t *c, const fd_forward_t *forward, uint32_t upstream) noexcept nogil:
+cdef uint32_t lag_us(const coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
+    # An upstream that takes longer than this lags behind the quickest.
+    cdef uint32_t quickest = 0
+    cdef uint32_t srtt_us, i
+    for i in range(forward.upstream_count):
+        srtt_us = c.upstreams[forward.upstreams[i]].srtt_us
+        if srtt_us and c.upstreams[forward.upstreams[i]].silences == 0:
+            quickest = min(srtt_us, quickest) if quickest else srtt_us
+    if quickest == 0:
+        return 0xffffffff
+    return max(LAG_TIMES * quickest, quickest + <uint32_t>LAG_MS * 1000)
+
+
+cdef uint32_t fares(const coordinator_t *c, const fd_forward_t *forward, uint32_t upstream,
+                    uint32_t slow_us) noexcept nogil:
     if forward.max_fails and c.upstreams[upstream].check.fails > forward.max_fails:
         return FARES_DOWN
-    return FARES_SILENT if c.upstreams[upstream].silences >= SILENCES else FARES_WELL
+    if c.upstreams[upstream].silences >= SILENCES:
+        return FARES_SILENT
+    return FARES_SLOWLY if upstream_takes_us(&c.upstreams[upstream], c.now_ms) > slow_us else FARES_WELL
 
 
 cdef bint policy_well(const coordinator_t *c, const flight_t *flight) noexcept nogil:
-    return fares(c, flight.forward, flight.upstream) == FARES_WELL
+    return fares(c, flight.forward, flight.upstream, lag_us(c, flight.forward)) == FARES_WELL
+
+
+cdef void compare(coordinator_t *c, const flight_t *flight, uint32_t slow_us) noexcept nogil:
+    # Once a second those that get no questions are measured by a check.
+    cdef const fd_forward_t *forward = flight.forward
+    cdef choice_t *choice = &c.choices[forward.number]
+    cdef uint32_t number, i
+    if c.now_ms < choice.compare_ms:
+        return
+    choice.compare_ms = c.now_ms + PROBE_MS
+    for i in range(forward.upstream_count):
+        number = forward.upstreams[i]
+        if (not flight.refused >> number & 1
+                and (forward.policy == FD_POLICY_FASTEST or fares(c, forward, number, slow_us) != FARES_WELL)):
+            health_doubt(c, flight, number)
 
 
 cdef bint probe_due(coordinator_t *c, const fd_forward_t *forward, upstream_t *upstream) noexcept nogil:
@@ -154,14 +187,21 @@ cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil:
     cdef const fd_forward_t *forward = flight.forward
     cdef uint32_t best = NONE
     cdef uint32_t best_fares = FARES
-    cdef uint32_t number, how, i
+    cdef uint32_t number, how, slow_us, i
     flight.order = make_order(c, forward)
+    if forward.upstream_count == 1:
+        slow_us = 0xffffffff
+    else:
+        slow_us = lag_us(c, forward)
+        compare(c, flight, slow_us)
+        c.choices[forward.number].credit = min(c.choices[forward.number].credit + 1,
+                                               <uint32_t>HEDGE_BURST * HEDGE_SHARE)
     for i in range(forward.upstream_count):
         number = forward.upstreams[at(flight.order, i)]
         if flight.refused >> number & 1:
             continue
-        how = fares(c, forward, number)
-        if how == FARES_SILENT and probe_due(c, forward, &c.upstreams[number]):
+        how = fares(c, forward, number, slow_us)
+        if (how == FARES_SILENT or how == FARES_SLOWLY) and probe_due(c, forward, &c.upstreams[number]):
             return number
         if how < best_fares:
             best, best_fares = number, how
@@ -176,6 +216,7 @@ cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexce
     cdef uint32_t place = 0
     cdef uint32_t best = NONE
     cdef uint32_t best_fares = FARES
+    cdef uint32_t slow_us = lag_us(c, forward)
     cdef uint32_t number, how, _i
     while place < count and forward.upstreams[at(flight.order, place)] != flight.upstream:
         place += 1
@@ -184,7 +225,27 @@ cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexce
         number = forward.upstreams[at(flight.order, place)]
         if flight.refused >> number & 1:
             continue
-        how = fares(c, forward, number)
+        how = fares(c, forward, number, slow_us)
         if how < best_fares:
             best, best_fares = number, how
     return best
+
+
+# --- hedging ---
+
+
+cdef uint32_t policy_hedge_ms(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint32_t late_us = c.upstreams[flight.upstream].late_us
+    if flight.forward.upstream_count < 2 or late_us == 0:
+        return 0
+    return max((late_us + 999) // 1000, <uint32_t>HEDGE_MIN_MS)
+
+
+cdef uint32_t policy_hedge(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef choice_t *choice = &c.choices[flight.forward.number]
+    cdef uint32_t other = policy_next(c, flight)
+    if (choice.credit < HEDGE_SHARE or other == NONE or other == flight.upstream
+            or fares(c, flight.forward, other, lag_us(c, flight.forward)) != FARES_WELL):
+        return NONE
+    choice.credit -= HEDGE_SHARE
+    return other

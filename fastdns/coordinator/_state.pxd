@@ -67,6 +67,8 @@ cdef enum:                       # flight_t.state
     FLIGHT_AHEAD = 512           # begun for a name whose answer is still good (_ahead.pyx)
     FLIGHT_CHECK = 1024          # a question of our own: whether an upstream answers (_health.pyx)
     FLIGHT_COUNTED = 2048        # one of those that its forward's `max_concurrent` bounds
+    FLIGHT_MAY_HEDGE = 4096      # its timer is that of the hedge: no other upstream was asked yet
+    FLIGHT_LATE = 8192           # its first upstream took longer than 19 of 20 do; that was noted
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
@@ -201,6 +203,8 @@ ctypedef struct upstream_t:
     const fd_upstream_t *config
     uint32_t srtt_us             # RFC 6298 s2; 0: nothing measured yet
     uint32_t rttvar_us
+    uint32_t late_us             # 19 of 20 answers come within this
+    uint64_t owes_ms             # when the first question since its last answer was put to it; 0: none was
     uint32_t silences            # in a row, without an answer in between
     uint64_t probe_ms            # when one more question may be put to it though it is silent
     check_t check
@@ -213,6 +217,8 @@ ctypedef struct upstream_t:
 ctypedef struct choice_t:        # what is kept of a `forward` between its questions
     uint32_t turn                # round_robin: questions so far
     uint32_t under_way           # questions that `max_concurrent` counts
+    uint32_t credit              # for hedges, in HEDGE_SHAREths
+    uint64_t compare_ms          # when those that are passed over are checked again
 
 ctypedef struct udp_rx_t:        # where UDP responses arrive
     mmsghdr messages[BATCH]
@@ -283,6 +289,7 @@ ctypedef struct coordinator_t:
     choice_t *choices            # of each forward, by its number
     uint32_t checking            # bit i: upstream i is being checked
     uint64_t check_due_ms        # the next check that is due
+    uint32_t checks_asked        # of the flights; nobody waits for these
     channel_t *channels
     udp_rx_t *udp_rx
     # judging

@@ -73,3 +73,84 @@ def test_where_nobody_is() -> None:
     assert choosing.first(0b111) is None
     choosing = Choosing(MANY)
     assert [choosing.first(0x7FFF), choosing.next(0x7FFF)] == [15, 15]
+
+
+# ------------------------------------------------------------------- lagging behind, hedging ----
+
+QUICK_US, LATE_US = 5_000, 1_000_000
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_that_lags_behind_is_passed_over(policy: str) -> None:
+    choosing = Choosing(2, policy)
+    choosing.measured(0, LATE_US)
+    choosing.measured(1, QUICK_US)
+    while choosing.first() == 0:
+        pass  # the question that it gets once a second
+    assert {choosing.first() for _ in range(50)} == {1}
+    for _ in range(50):
+        choosing.measured(0, QUICK_US)
+    assert 0 in {choosing.first() for _ in range(50)} or policy == "fastest"
+
+
+def test_one_that_owes_an_answer_lags_behind_before_it_is_measured() -> None:
+    """A slow one has not said yet how slow it is: the time counts that it has had so far."""
+    choosing = Choosing(2)
+    choosing.measured(1, QUICK_US)
+    choosing.asked(0)
+    choosing.sleep(100)
+    assert choosing.first() == 0
+    choosing.sleep(10)
+    choosing.first()
+    assert choosing.first() == 1
+    choosing.answered(0)
+    assert choosing.first() == 0
+
+
+def test_twice_as_slow_is_no_reason() -> None:
+    choosing = Choosing(2)
+    choosing.measured(0, 2 * QUICK_US)
+    choosing.measured(1, QUICK_US)
+    assert choosing.first() == 0
+    choosing = Choosing(2)
+    choosing.measured(0, 700_000)
+    choosing.measured(1, 200_000)
+    assert choosing.first() == 0
+
+
+def test_hedges_are_one_question_in_twenty() -> None:
+    choosing = Choosing(2)
+    choosing.measured(0, QUICK_US)
+    hedged = 0
+    for _ in range(2000):
+        assert choosing.first() == 0
+        hedged += choosing.hedge() == 1
+    assert hedged == 100
+
+
+def test_hedges_saved_up_are_few() -> None:
+    choosing = Choosing(2)
+    for _ in range(5000):
+        choosing.first()
+    assert [choosing.hedge() for _ in range(20)].count(1) == 10
+
+
+def test_no_hedge_where_nobody_else_fares_well() -> None:
+    choosing = Choosing(2)
+    choosing.measured(0, QUICK_US)
+    choosing.silent(1, 4)
+    for _ in range(100):
+        assert choosing.first() == 0
+    assert choosing.hedge() is None
+    alone = Choosing(1)
+    alone.measured(0, QUICK_US)
+    assert alone.first() == 0
+    assert (alone.hedge_ms(), alone.hedge()) == (0, None)
+
+
+def test_the_hedge_comes_at_the_95th_percentile() -> None:
+    choosing = Choosing(2)
+    assert choosing.first() == 0
+    assert choosing.hedge_ms() == 0  # nothing is known yet
+    choosing.measured(0, QUICK_US)
+    assert choosing.hedge_ms() == 10

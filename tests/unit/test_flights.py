@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's parts by themselves: timers, the in-flight table, round-trip times, queries, sockets."""
 
+import math
 import os
+import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from fastdns._testing.flights import (
 )
 
 ALONE = 2
+LATE_SHARE = 20
 
 
 def expired(timers: Timers, now_ms: int) -> set[int]:
@@ -288,6 +291,35 @@ def test_waiting_is_bounded_whatever_is_measured(rtts: list[int]) -> None:
         trips.measured(rtt)
         assert trips.srtt_us > 0
         assert 20 <= trips.wait_ms(20) <= 1500
+        assert 0 < trips.late_us <= 1_500_000
+
+
+@pytest.mark.parametrize("scale_us", [300, 20_000])
+@pytest.mark.parametrize("hedged", [False, True])
+def test_one_answer_in_twenty_is_late(scale_us: int, hedged: bool) -> None:
+    """late_us finds the 95th percentile, also where late answers are never seen."""
+    rng = random.Random(scale_us)
+    trips = RoundTrips()
+    found = []
+    for number in range(6000):
+        rtt_us = scale_us + int(rng.expovariate(1 / scale_us))
+        if hedged and trips.late_us and rtt_us > trips.late_us:
+            trips.late()
+        else:
+            trips.measured(rtt_us)
+        if number >= 1000:
+            found.append(trips.late_us)
+    true_us = scale_us * (1 + math.log(LATE_SHARE))
+    assert 0.8 * true_us < sum(found) / len(found) < 1.25 * true_us
+
+
+def test_a_slower_upstream_is_known_soon() -> None:
+    trips = RoundTrips()
+    for _ in range(500):
+        trips.measured(1000)
+    for _ in range(40):
+        trips.measured(200_000)
+    assert trips.late_us > 150_000
 
 
 @given(
