@@ -484,6 +484,7 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
         assert address_of(client, "seven.hosted.") == "192.0.2.7"
         assert address_of(client, "a.stays.") == OLD
         assert address_of(client, "eight.hosted.") == OLD
+        assert address_of(client, "other.hosted.") == OLD
         hosts.write_text("192.0.2.9 seven.hosted\n192.0.2.8 eight.hosted\n", encoding="ascii")
         wait_for(
             lambda: address_of(client, "seven.hosted.") == "192.0.2.9", server, "the hosts file's change"
@@ -491,7 +492,8 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
         assert address_of(client, "eight.hosted.") == "192.0.2.8", "answered from before"
         before = server.stats().counter("hits")
         assert address_of(client, "a.stays.") == OLD
-        assert server.stats().counter("hits") == before + 1
+        assert address_of(client, "other.hosted.") == OLD, "in the same block, and in neither file"
+        assert server.stats().counter("hits") == before + 2
 
 
 def test_a_stop_is_lame_for_a_while_and_answers(conf: Conf) -> None:

@@ -149,10 +149,13 @@ def test_the_text_of_a_block_is_what_shapes_its_answers() -> None:
             "cache 30\nrewrite name a b\nforward . 192.0.2.1",
             "forward . 192.0.2.1",
             "cache 30\nhosts /dev/null {\n192.0.2.1 a\n}\nforward . 192.0.2.1",
-            "cache 30\nhosts /dev/null {\n192.0.2.2 a\n}\nforward . 192.0.2.1",
+            "cache 30\nhosts /dev/null {\n192.0.2.1 a\nttl 60\n}\nforward . 192.0.2.1",
+            "cache 30\nloadbalance {\nprefer 10.0.0.0/8\n}\nforward . 192.0.2.1",
         )
     ]
-    assert len({plain.text, *others}) == 9
+    assert len({plain.text, *others}) == 10
+    hosts = "cache 30\nhosts /dev/null {{\n192.0.2.{} a\n}}\nforward . 192.0.2.1"
+    assert only_block(hosts.format(1)).text == only_block(hosts.format(2)).text, "the sweep looks at names"
 
 
 def test_flags_of_a_zone() -> None:

@@ -5,7 +5,6 @@ Listeners on which the same zones and blocks serve are a group; a zone is there 
 come from a register that outlives reloads (``numbering``).
 """
 
-import hashlib
 import math
 import socket
 from collections.abc import Iterator, Mapping
@@ -338,15 +337,13 @@ def _capacity(entries: int) -> int:
 def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, str], by_client: bool) -> str:
     """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
 
-    What hosts files say is part of it: a name may stand there now that an upstream answered before. The
-    servers of a resolv.conf are not: a node that has moved to another network keeps what it knows.
+    What hosts files say is no part of it: the sweep looks at each name (``_sweep.pyx``). The servers of a
+    resolv.conf are not, either: a node that has moved to another network keeps what it knows.
     """
     steps = []
     for step in block.steps:
         if isinstance(step, HostsStep):
-            names = repr(sorted(step.names.items())).encode(errors="backslashreplace")
-            digest = hashlib.blake2b(names, digest_size=16).hexdigest()
-            steps.append(f"HostsStep({digest}, {step.zones}, {step.through}, {step.ttl_s})")
+            steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
             servers = [str(upstreams[number].endpoint) for number in step.upstreams]
             asked = " ".join(dict.fromkeys(from_files.get(one, one) for one in servers))
