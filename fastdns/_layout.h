@@ -100,6 +100,7 @@ enum {                            /* fd_entry_t.marks */
     FD_ENTRY_CHANGED = 1,         /* a table (hosts, rewrite, template, another block) had its part in it:
                                    * any reload drops it */
     FD_ENTRY_KEEP_TTL = 2,        /* its TTLs don't count down (`keepttl`) */
+    FD_ENTRY_TRANSLATED = 4,      /* dns64 made it of A records */
 };
 enum {                            /* key flags */
     FD_KEY_DO = 1,
@@ -141,7 +142,7 @@ typedef struct {
     uint8_t rotate_len;           /* octets of each record of the run that a reply may begin anywhere in */
     uint16_t rotate_off;          /* where the run begins; from the start of the records */
     uint16_t rotate_count;        /* its records; 0: there is none */
-    uint8_t pad[2];
+    uint16_t told;                /* step of the block whose EDNS option goes out with it, from 1; 0: none */
 } fd_entry_t;
 _Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
 
@@ -252,7 +253,8 @@ typedef struct {
     uint64_t cache_hits[2];                    /* success, denial */
     uint64_t cache_misses;
     uint64_t served_stale;
-    uint64_t pad[7];
+    uint64_t dns64_translated;
+    uint64_t pad[6];
 } fd_series_t;
 _Static_assert(sizeof(fd_series_t) % FD_LINE == 0, "SHM_LAYOUT");
 
@@ -483,7 +485,7 @@ typedef struct {
     uint64_t prefetches;
     uint64_t drops;
     uint64_t template_matches;
-    uint64_t dns64_translated;
+    uint64_t pad;
 } fd_block_series_t;
 _Static_assert(sizeof(fd_block_series_t) == FD_LINE, "SHM_LAYOUT");
 

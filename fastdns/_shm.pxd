@@ -84,7 +84,7 @@ cdef extern from "_layout.h" nogil:
         FD_UNIT
         FD_ENTRY_MAX
         FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
-        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL
+        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL, FD_ENTRY_TRANSLATED
         FD_KEY_DO, FD_KEY_CD
         FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
         FD_EDE_NONE
@@ -169,6 +169,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t rotate_len
         uint16_t rotate_off
         uint16_t rotate_count
+        uint16_t told
 
     const uint32_t FD_ENTRY_QNAME_OFF
     uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
@@ -217,6 +218,7 @@ cdef extern from "_layout.h" nogil:
         uint64_t cache_hits[2]
         uint64_t cache_misses
         uint64_t served_stale
+        uint64_t dns64_translated
 
     ctypedef struct fd_waits_t:
         uint64_t hits[20]
@@ -356,7 +358,6 @@ cdef extern from "_layout.h" nogil:
         uint64_t prefetches
         uint64_t drops
         uint64_t template_matches
-        uint64_t dns64_translated
 
     ctypedef struct fd_post_t:
         uint64_t magic
@@ -412,6 +413,8 @@ cdef extern from "_layout.h" nogil:
         uint16_t group
         uint8_t wildcard
         uint8_t flags
+        uint32_t tcp_first_ms
+        uint32_t tcp_idle_ms
 
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address
@@ -456,6 +459,13 @@ cdef extern from "_layout.h" nogil:
         uint8_t flags
         uint16_t number
         uint32_t argument
+
+    ctypedef struct fd_slow_t:
+        fd_part_t program
+        fd_part_t told
+
+    enum:
+        FD_TOLD_MAX
 
     ctypedef struct fd_forward_t:
         uint32_t name_off
@@ -572,3 +582,4 @@ cdef extern from "_layout.h" nogil:
     void *fd_at(const void *segment, uint64_t off) noexcept
     const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number) noexcept
     const fd_block_t *fd_block(const fd_config_t *config, uint32_t number) noexcept
+    const fd_part_t *fd_told(const fd_config_t *config, const fd_block_t *block, uint32_t told) noexcept

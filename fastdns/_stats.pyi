@@ -83,6 +83,7 @@ class Series(TypedDict):
     cache_hits: list[int]
     cache_misses: int
     served_stale: int
+    dns64_translated: int
 
 class UpstreamSeries(TypedDict):
     times: list[list[int]]
@@ -97,7 +98,6 @@ class BlockSeries(TypedDict):
     prefetches: int
     drops: int
     template_matches: int
-    dns64_translated: int
 
 class LogState(TypedDict):
     octets: int

@@ -249,6 +249,7 @@ cdef dict series_of(const fd_series_t *series):
         "cache_hits": words_of(series.cache_hits, 2),
         "cache_misses": fd_load64(&series.cache_misses),
         "served_stale": fd_load64(&series.served_stale),
+        "dns64_translated": fd_load64(&series.dns64_translated),
     }
 
 
@@ -299,7 +300,6 @@ cdef dict block_series_of(const fd_block_series_t *series):
         "prefetches": fd_load64(&series.prefetches),
         "drops": fd_load64(&series.drops),
         "template_matches": fd_load64(&series.template_matches),
-        "dns64_translated": fd_load64(&series.dns64_translated),
     }
 
 

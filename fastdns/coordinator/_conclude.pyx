@@ -130,6 +130,7 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     cdef flight_t *flight = &c.flights[index]
     cdef source_t source
     source_of(c, flight, &source)
+    source.told = 0
     if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:
         store_put(c.store, c.entry, c.now_ms)

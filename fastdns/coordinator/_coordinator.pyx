@@ -29,6 +29,7 @@ from fastdns._shm cimport (
     fd_load64,
     fd_part_t,
     fd_region_t,
+    fd_slow_t,
     fd_step_t,
     fd_store32,
 )
@@ -219,7 +220,7 @@ cdef class Coordinator:
             steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
             for i in range(block.steps.count):
                 if steps[i].kind == FD_STEP_SLOW:
-                    part = <const fd_part_t *>fd_at(c.config, steps[i].argument)
+                    part = &(<const fd_slow_t *>fd_at(c.config, steps[i].argument)).program
                     text = <const char *>fd_at(c.config, part.off)
                     found.append((number, steps[i].number, <bytes>text[:part.count]))
         return found

@@ -143,6 +143,8 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
     change.depth = 0
     change.back_count = 0
     change.options_len = 0
+    change.marks = 0
+    change.told = 0
     memcpy(change.qname, flight_name(c, flight), flight.question.qname_len)
     return change
 

@@ -24,6 +24,8 @@ cdef enum:                       # fd_record_t.kind of a result
 cdef enum:                       # slow_result_t.flags
     SLOW_BACK = 1                # SLOW_GO: the answer is to come back to this step
     SLOW_PASSING = 2             # SLOW_DONE: never stored
+    SLOW_TOLD = 4                # SLOW_DONE: the step's EDNS option goes out with it
+    SLOW_TRANSLATED = 8          # SLOW_DONE: dns64 made it of A records
 
 # Who asked, where a step wants to know.
 ctypedef struct slow_client_t:
@@ -42,6 +44,7 @@ ctypedef struct slow_job_t:
     uint16_t qclass
     uint8_t key_flags
     uint8_t variant              # 4 or 6 where answers differ by the client's family
+    uint8_t flags                # FD_Q_*
     uint8_t qname_len            # lower case, wire: behind this struct, then the message
     uint32_t message_len         # SLOW_ANSWER
     slow_client_t client

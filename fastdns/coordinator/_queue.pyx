@@ -179,7 +179,7 @@ cdef class SlowQueue:
 
     def take(self):
         """The next job, or None: kind, flight, serial, block, step, qname, qtype, qclass, key_flags,
-        variant, client, message.
+        variant, flags, client, message.
 
         client: None, or (address, port, server's address, server's port, over TCP). The thread has
         this job in hand until it puts the result.
@@ -196,7 +196,7 @@ cdef class SlowQueue:
             client = (*_address_of(&job.client.peer), *_address_of(&job.client.local), bool(job.client.tcp))
         taken = (
             record.kind, job.flight, job.serial, job.block, job.step, <bytes>behind[:job.qname_len], job.qtype,
-            job.qclass, job.key_flags, job.variant, client,
+            job.qclass, job.key_flags, job.variant, job.flags, client,
             <bytes>behind[job.qname_len:job.qname_len + job.message_len],
         )
         fd_store64(&self.slow.busy_key, job.key_hash)

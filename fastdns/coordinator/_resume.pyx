@@ -13,10 +13,10 @@ from libc.string cimport memcpy, memset
 from fastdns._name cimport key_extra, name_fold_hash
 from fastdns._proto cimport EDE_OTHER, MESSAGE_MAX
 from fastdns._shm cimport (
+    FD_ENTRY_TRANSLATED,
     FD_ERROR_BUSY,
     FD_ERROR_PLUGIN,
     FD_NO_ZONE,
-    FD_PLUGIN_DNS64,
     FD_PLUGIN_FORWARD,
     FD_PLUGIN_TEMPLATE,
     FD_Q_ALONE,
@@ -46,6 +46,8 @@ from fastdns.coordinator._queue cimport (
     SLOW_GO,
     SLOW_PASSING,
     SLOW_SELF,
+    SLOW_TOLD,
+    SLOW_TRANSLATED,
     slow_next,
     slow_release,
     slow_result_message,
@@ -169,6 +171,7 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
 
 cdef void done(coordinator_t *c, uint32_t index, const slow_result_t *result) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
+    cdef change_t *change = &c.changes[flight.change]
     if result.message_len > MESSAGE_MAX:
         give_up(c, index, FD_ERROR_PLUGIN)
         return
@@ -177,8 +180,10 @@ cdef void done(coordinator_t *c, uint32_t index, const slow_result_t *result) no
     flight.plugin = result.plugin
     if result.plugin == FD_PLUGIN_TEMPLATE:
         bump(&c.post.block_series[flight.block.number].template_matches, 0, 1)
-    elif result.plugin == FD_PLUGIN_DNS64:
-        bump(&c.post.block_series[flight.block.number].dns64_translated, 0, 1)
+    if result.flags & SLOW_TOLD:
+        change.told = result.step + 1
+    if result.flags & SLOW_TRANSLATED:
+        change.marks |= FD_ENTRY_TRANSLATED
     if result.flags & SLOW_PASSING:
         flight.question.flags |= FD_Q_ALONE
     exchange_made(c, index)

@@ -126,6 +126,8 @@ ctypedef struct change_t:        # what a table made of a flight's question, and
     uint8_t back_count
     uint16_t back[CHANGE_BACK]   # steps of the thread that want the answer, the innermost last
     uint16_t options_len
+    uint8_t marks                # FD_ENTRY_* of the answer
+    uint16_t told                # step whose EDNS option goes out with the answer, from 1; 0: none
     uint8_t options[CHANGE_OPTIONS]   # EDNS options for the query upstream
     uint8_t qname[256]
 

@@ -64,7 +64,7 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
 from fastdns._zones cimport zone_at
-from fastdns.worker._count cimport count_late, entry_rcode, next_spin, zone_of_entry
+from fastdns.worker._count cimport count_late, entry_rcode, next_spin, tell, zone_of_entry
 from fastdns.worker._links cimport (
     ANSWERED_MAX,
     NONE,
@@ -368,6 +368,8 @@ cdef void answer_chain(worker_t *worker, uint16_t slot, answer_view *view, uint1
     cdef pending_table_t *table = worker.pending
     cdef fd_pending_t *question = &table.questions[slot]
     cdef uint16_t place = table.question_links[slot].first
+    if view != NULL:
+        tell(worker, view)
     while place != NONE:
         reply_to(worker, &table.clients[place], question, view, ede)
         place = table.client_links[place].next

@@ -57,6 +57,7 @@ from fastdns.worker._count cimport (
     count_refused,
     entry_rcode,
     next_spin,
+    tell,
     zone_of_entry,
 )
 from fastdns.worker._hand cimport hand_clear, hand_take
@@ -142,7 +143,7 @@ cdef void log_now(worker_t *worker, const fd_zone_t *zone, uint16_t zone_number,
 
 # -------------------------------------------------------------------------------- serve ----
 
-cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone_t *zone,
+cdef uint32_t serve_hit(worker_t *worker, answer_view *view, const fd_zone_t *zone,
                         const fd_query_t *query, const uint8_t *question, const origin_t *origin,
                         uint8_t *out, uint32_t limit) noexcept nogil:
     cdef const fd_entry_t *entry = view.entry
@@ -152,6 +153,7 @@ cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone
         limit = min(limit, <uint32_t>zone.edns_max)
     bump(worker.counters, FD_C_hits, 1)
     count_hit(worker, zone, query, origin, entry)
+    tell(worker, view)
     reply_len = compose_reply(view, query, out, limit, worker.now_ms)
     if out[2] & 0x02:            # TC
         bump(worker.counters, FD_C_truncated, 1)

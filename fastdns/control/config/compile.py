@@ -126,7 +126,7 @@ class _Compiler:
             worker_count=worker_count,
             series=self._series(listeners, zone_numbers, groups),
             number=self.numbers.generation,
-            limits=self._limits(limits),
+            limits=limits,
             identity=identity,
             notes=self.numbers.dump(),
         )
@@ -172,8 +172,8 @@ class _Compiler:
     def _series(
         self, listeners: dict[str, int], zones: dict[str, int], groups: dict[Endpoint, int]
     ) -> tuple[tuple[int, int | None, int], ...]:
-        """What is counted: what no zone of an address took, and its zones whose block has `prometheus` or
-        `cache` (whose figures are counted without `prometheus`, too).
+        """What is counted: what no zone of an address took, and its zones whose block has `prometheus`, or
+        `cache` or `dns64` (whose figures are counted without `prometheus`, too).
 
         A number is never given to another pair: counters go on for as long as the server lives.
         """
@@ -182,7 +182,7 @@ class _Compiler:
         }
         for one in self.served:
             block = self.blocks[one.block]
-            if block.prometheus is not None or block.cache is not None:
+            if block.prometheus is not None or block.cache is not None or block.dns64 is not None:
                 zone = zones[f"{groups[one.endpoint]} {one.key.zone}"]
                 wanted[f"{one.endpoint} {one.key.zone}"] = (listeners[str(one.endpoint)], zone)
         given = self.numbers.give("series", wanted, MAX_SERIES, again=False)
@@ -197,11 +197,20 @@ class _Compiler:
 
     def _listener(self, endpoint: Endpoint, group: int) -> Listener:
         blocks = [self.blocks[one.block] for one in self.served if one.endpoint == endpoint]
-        return Listener(
+        listener = Listener(
             endpoint,
             group,
             any_class=any(block.forward for block in blocks),
             by_family=any(block.dns64 is not None for block in blocks),
+        )
+        # Of the blocks on an address the last one that says so, as in node-cache.
+        asked = [block.timeouts for block in blocks if block.timeouts is not None]
+        if not asked:
+            return listener
+        return replace(
+            listener,
+            tcp_first_ms=math.ceil(asked[-1].read_s * 1000),
+            tcp_idle_ms=math.ceil(asked[-1].idle_s * 1000),
         )
 
     def _upstreams(self) -> dict[int, Upstream]:
@@ -278,19 +287,6 @@ class _Compiler:
                 f" {MAX_PREFERRED} at most"
             )
         return networks
-
-    def _limits(self, limits: Limits) -> Limits:
-        """The times of TCP clients: one setting for the server, the longest that a block asks for."""
-        asked = [one.timeouts for one in self.blocks if one.timeouts is not None]
-        if not asked:
-            return limits
-        if len({(one.read_s, one.idle_s) for one in asked}) > 1:
-            self._warn(f"{asked[-1].where}: timeouts: found different ones, the longest are taken for all")
-        return replace(
-            limits,
-            tcp_first_ms=math.ceil(max(one.read_s for one in asked) * 1000),
-            tcp_idle_ms=math.ceil(max(one.idle_s for one in asked) * 1000),
-        )
 
 
 def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:

@@ -191,7 +191,7 @@ def hosts_facts(config: "Config", corefile: "Corefile | None") -> dict[str, tupl
         try:
             changed_s = owner.hosts.file.stat().st_mtime
         except OSError:
-            changed_s = 0.0
+            continue  # CoreDNS counts when it has read the file, the Corefile's own lines, too
         entries = sum(_entries(step) for step in block.steps if isinstance(step, HostsStep))
         found[path] = (entries, changed_s)
     return found
