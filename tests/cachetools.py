@@ -86,6 +86,7 @@ class Entry:
             len(self.qname),
             self.kind,
             self.ext_rcode,
+            0,  # told
         )
 
     def pack(self) -> bytes:
