@@ -94,7 +94,7 @@ cdef extern from "_layout.h" nogil:
         FD_CLIENT_FREE, FD_CLIENT_UDP, FD_CLIENT_TCP
         FD_EDNS_PRESENT, FD_EDNS_DO
         FD_RX_RECEIVED, FD_RX_PARSED, FD_RX_REPLY, FD_RX_DONE
-        FD_QUARANTINE
+        FD_SUSPECTS
         FD_ROLE_CONTROL, FD_ROLE_COORDINATOR, FD_ROLE_WORKER
         FD_CHILD_NONE, FD_CHILD_RUNNING, FD_CHILD_WAITING, FD_CHILD_STOPPED
         FD_PLUGIN_NONE, FD_PLUGIN_CACHE, FD_PLUGIN_LOADBALANCE, FD_PLUGIN_FORWARD, FD_PLUGIN_HOSTS
@@ -230,7 +230,10 @@ cdef extern from "_layout.h" nogil:
         uint64_t hash
         uint32_t off
         uint32_t len
-        uint64_t suspect
+
+    ctypedef struct fd_suspect_t:
+        uint64_t hash
+        uint64_t until_ms
         uint32_t deaths
 
     ctypedef struct fd_part_t:
@@ -267,6 +270,7 @@ cdef extern from "_layout.h" nogil:
         fd_waits_t waits
         uint32_t pending_high
         uint32_t clients_high
+        fd_suspect_t suspects[16]
         uint64_t counters[1]
 
     ctypedef struct fd_pending_t:
@@ -340,9 +344,10 @@ cdef extern from "_layout.h" nogil:
         fd_query_t queries[64]
         uint8_t buffers[64][4160]
 
-    ctypedef struct fd_quarantine_t:
-        uint64_t key_hash
-        uint64_t until_ms
+    ctypedef struct fd_question_in_hand_t:
+        uint64_t hash
+        uint32_t qname_len
+        uint8_t qname[256]
 
     ctypedef struct fd_upstream_series_t:
         uint64_t times[8][17]
@@ -366,17 +371,16 @@ cdef extern from "_layout.h" nogil:
         uint32_t stop
         uint32_t starts
         uint64_t heartbeat
-        uint64_t thread_heartbeat
         uint64_t generation
         uint32_t pid
         uint32_t serving
         uint32_t inflight_used
+        uint32_t swept
         uint64_t entries
         uint64_t entry_octets
-        uint32_t swept
-        fd_in_hand_t in_hand
-        uint8_t in_hand_qname[256]
-        fd_quarantine_t quarantine[16]
+        fd_question_in_hand_t in_hand
+        fd_question_in_hand_t thread_in_hand
+        fd_suspect_t suspects[16]
         uint16_t upstream_wait_ms[32]
         fd_upstream_series_t upstream_series[32]
         fd_block_series_t block_series[128]

@@ -153,7 +153,7 @@ cdef void end(coordinator_t *c, uint32_t index, const fd_entry_t *entry) noexcep
             bump(c.counters, FD_C_slow_full, 1)
             fail(c, parent, EDE_OTHER, FD_ERROR_BUSY)
             entry = NULL         # c.entry is another one's now
-    suspect_cleared(c.post, flight.question.key_hash)
+    suspect_cleared(c, flight.question.key_hash)
     inflight_remove(c, index)
 
 

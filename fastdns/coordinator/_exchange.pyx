@@ -71,8 +71,9 @@ from fastdns._stats cimport (
 )
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._conclude cimport answer_stored, conclude, conclude_made, fail
-from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses
+from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._delivery cimport deliver_stored, refuse_question
+from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
@@ -132,9 +133,9 @@ from fastdns.coordinator._upstream cimport (
     upstream_wait_ms,
 )
 
-cdef extern from "coordinator/_debug.h" nogil:
-    void fd_debug_question(const uint8_t *qname, uint32_t qname_len) noexcept
-    void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
+    void fd_debug_hang(const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef enum:
     SAME_UPSTREAM = 2            # times in a row an upstream is asked before another is; a silent one once
@@ -185,10 +186,11 @@ cdef void exchange_question(coordinator_t *c, uint32_t worker, const fd_record_t
         bump(c.counters, FD_C_quarantined, 1)
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
-    hand_take(c.post, question.key_hash, qname, question.qname_len)
-    fd_debug_question(qname, question.qname_len)
+    hand_take(&c.post.in_hand, question.key_hash, qname, question.qname_len)
+    fd_debug_crash("crash", qname, question.qname_len)
+    fd_debug_hang(qname, question.qname_len)
     start(c, worker, &question, qname, ticket, &client)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
@@ -332,14 +334,14 @@ cdef void turn_to(coordinator_t *c, uint32_t index, uint32_t upstream) noexcept 
 
 cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take(&c.post.in_hand, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
 
 
 cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
-    fd_debug_silence(flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
+    fd_debug_crash("late", flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
     ask_again(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -405,6 +407,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
     index = c.attempts[attempt].flight
     flight = &c.flights[index]
     hand_take_flight(c, index)
+    fd_debug_crash("response", flight_qname(c, flight), flight.question.qname_len)
     if edns_refused(flight, msg, octets):
         without_edns(c, index, attempt)
     elif not response_matches(msg, octets, flight_asked_name(c, flight), flight_asked(c, flight).qname_len,
@@ -415,7 +418,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         bump(c.counters, FD_C_upstream_malformed, 1)
     else:
         answered(c, index, attempt, msg, cut)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uint8_t *msg,
@@ -501,14 +504,14 @@ cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
     timers_clear(&c.timers, index)
     hand_take_flight(c, index)
     go_on(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     c.flights[index].state &= ~<uint8_t>FLIGHT_SLOW
     hand_take_flight(c, index)
     conclude_made(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 # --- channels that failed ---
@@ -565,7 +568,7 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
         if c.flights[c.orphans[i]].state & FLIGHT_USED:
             hand_take_flight(c, c.orphans[i])
             rehome(c, c.orphans[i], channel_upstream(channel), broken)
-            hand_clear(c.post)
+            hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_probe(coordinator_t *c) noexcept nogil:
@@ -576,7 +579,7 @@ cdef void exchange_probe(coordinator_t *c) noexcept nogil:
             return
         hand_take_flight(c, index)
         ask(c, index)
-        hand_clear(c.post)
+        hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_settle(coordinator_t *c) noexcept nogil:

@@ -28,11 +28,13 @@ from fastdns._shm cimport (
     fd_entry_t,
     fd_zone,
 )
-from fastdns._stats cimport FD_C_inflight_full, bump
+from fastdns._stats cimport FD_C_inflight_full, FD_C_quarantined, bump
+from fastdns._suspects cimport suspect_add
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._conclude cimport fail, find_stored
-from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_add
+from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._exchange cimport exchange_made, exchange_resume
+from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport (
     child_join,
     flight_change,
@@ -147,6 +149,10 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
         slow_result_qname(result), result.qname_len,
         key_extra(question.group, question.variant, question.key_flags, question.qtype, question.qclass),
         c.cache.hash_key, qname)
+    if quarantine_refuses(c, question.key_hash):
+        bump(c.counters, FD_C_quarantined, 1)
+        give_up(c, index, FD_ERROR_PLUGIN)
+        return
     flight.state &= ~<uint8_t>FLIGHT_SLOW
     child = inflight_find(c, &question, qname)
     if child == index:           # it waits for itself
@@ -198,7 +204,7 @@ cdef void resume_one(coordinator_t *c, const slow_result_t *result) noexcept nog
     if (not flight.state & FLIGHT_SLOW or flight.change == NONE
             or c.changes[flight.change].serial != result.serial):
         return                   # it has ended meanwhile: its time was over
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take(&c.post.in_hand, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
     if result.record.kind == SLOW_GO:
         go(c, index, result)
     elif result.record.kind == SLOW_SELF:
@@ -207,7 +213,7 @@ cdef void resume_one(coordinator_t *c, const slow_result_t *result) noexcept nog
         done(c, index, result)
     else:
         give_up(c, index, FD_ERROR_PLUGIN)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef uint32_t resume_flights(coordinator_t *c) noexcept nogil:
@@ -231,5 +237,7 @@ cdef void resume_watch(coordinator_t *c) noexcept nogil:
         return
     key_hash = slow_stuck(c.slow, c.now_ms)
     if key_hash:
-        quarantine_add(c.post, key_hash, c.now_ms)
+        # It still has the question in hand, so the successor adds the second death: no more time is
+        # spent on a second try.
+        suspect_add(c.post.suspects, key_hash, c.now_ms)
         _exit(STUCK_STATUS)

@@ -218,6 +218,7 @@ ctypedef struct coordinator_t:
     uint32_t worker_count
     worker_link_t workers[WORKERS]
     uint32_t dirty               # bit i: worker i got records and was not woken yet
+    uint32_t suspected           # keys that coordinators died on, those in quarantine among them
     uint32_t quarantined         # keys in quarantine, at most
     # in flight (_inflight.pyx)
     uint32_t capacity

@@ -494,8 +494,10 @@ def test_a_question_that_hangs_is_named() -> None:
     assert job is not None
     assert not end.stuck(now_ms())
     assert end.stuck(now_ms() + 5001) == 4711
+    assert end.in_hand() == (4711, wire("x.a."))
     assert queue.put(RESULT_FAIL, job, rcode=2)
     assert not end.stuck(now_ms() + 10**6)
+    assert end.in_hand()[0] == 0
 
 
 def test_a_step_that_asks_the_server_itself() -> None:
