@@ -224,6 +224,11 @@ def scrapes(f: Figures) -> Values:
 # ---- fastdns_* ----
 
 
+def node_fallbacks(f: Figures) -> Values:
+    for address, there in f.facts.fallbacks.items():
+        yield (address,), there
+
+
 def joined(f: Figures) -> Values:
     yield (), f.counter("joined") + f.counter("joined_local")
 
