@@ -72,6 +72,8 @@ class Listener:
     group: int = 0  #: the set of listeners on which the same blocks serve
     any_class: bool = True  #: some block forwards: other classes than IN are asked, too
     by_family: bool = False  #: some block's answers differ by the client's family
+    tcp_first_ms: int = 3000  #: for a connection's first octets
+    tcp_idle_ms: int = 10000  #: between queries; RFC 7766 s6.2.3: a few seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class SlowStep:
     """What needs Python: regular expressions, templates, dns64."""
 
     program: str  #: JSON: what the coordinator's thread does
+    told: tuple[int, str] | None = None  #: extended error (RFC 8914) of replies that it made: code, text
 
 
 #: What a block does to a question, in order.
@@ -232,8 +235,6 @@ class Limits:
     """Bounds of the data plane. Times in ms."""
 
     tcp_connections: int = 1024  #: a worker
-    tcp_first_ms: int = 3000
-    tcp_idle_ms: int = 10000  #: RFC 7766 s6.2.3: a few seconds
     tcp_slow_ms: int = 10000
     edns_max: int = 4096  #: octets; on-node paths don't lose fragments
     client_deadline_ms: int = 4500  #: below libc's 5 s

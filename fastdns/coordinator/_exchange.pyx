@@ -35,7 +35,7 @@ from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_t
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
 from fastdns.coordinator._cut cimport cut_learn, cut_next
-from fastdns.coordinator._deaths cimport hand_clear
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
@@ -59,15 +59,15 @@ from fastdns.coordinator._state cimport (
 from fastdns.coordinator._timers cimport timers_clear
 from fastdns.coordinator._upstream cimport upstream_measured
 
-cdef extern from "coordinator/_debug.h" nogil:
-    void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
 
 
 cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
-    fd_debug_silence(flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
+    fd_debug_crash("late", flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
     ask_again(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 # --- answered ---
@@ -96,6 +96,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
     index = c.attempts[attempt].flight
     flight = &c.flights[index]
     hand_take_flight(c, index)
+    fd_debug_crash("response", flight_qname(c, flight), flight.question.qname_len)
     if edns_refused(flight, msg, octets):
         without_edns(c, index, attempt)
     elif not response_matches(msg, octets, flight_asked_name(c, flight), flight_asked(c, flight).qname_len,
@@ -106,7 +107,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         bump(c.counters, FD_C_upstream_malformed, 1)
     else:
         answered(c, index, attempt, msg, cut)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uint8_t *msg,
@@ -194,20 +195,20 @@ cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
     timers_clear(&c.timers, index)
     hand_take_flight(c, index)
     go_on(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     c.flights[index].state &= ~<uint16_t>FLIGHT_SLOW
     hand_take_flight(c, index)
     conclude_made(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
     go_on(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_own(coordinator_t *c) noexcept nogil:
@@ -215,7 +216,7 @@ cdef void exchange_own(coordinator_t *c) noexcept nogil:
     while index != NONE:         # each probe is due once
         hand_take_flight(c, index)
         ask(c, index)
-        hand_clear(c.post)
+        hand_clear(&c.post.in_hand)
         index = probe_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once

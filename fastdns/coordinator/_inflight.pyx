@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport FD_PLUGIN_FORWARD, FD_Q_ALONE, fd_block, fd_zone
 from fastdns._stats cimport FD_C_inflight_full, bump
-from fastdns.coordinator._deaths cimport hand_take
+from fastdns.coordinator._hand cimport hand_take
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
@@ -114,7 +114,7 @@ cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight)
 
 cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take(&c.post.in_hand, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
 
 
 cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil:
@@ -152,6 +152,8 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
     change.depth = 0
     change.back_count = 0
     change.options_len = 0
+    change.marks = 0
+    change.told = 0
     memcpy(change.qname, flight_name(c, flight), flight.question.qname_len)
     return change
 

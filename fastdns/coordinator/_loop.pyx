@@ -25,6 +25,7 @@ from fastdns._shm cimport (
     fd_store64,
 )
 from fastdns._stats cimport FD_C_wakeups, bump
+from fastdns._suspects cimport suspect_deaths
 from fastdns._sys cimport (
     EPOLLET,
     EPOLLIN,
@@ -78,17 +79,16 @@ cdef void beat(coordinator_t *c) noexcept nogil:
 cdef void try_suspect(coordinator_t *c) noexcept nogil:
     # What a predecessor died on stands first in its ring still, if it died while it took it: alone
     # and before anything else, so that a second death has one cause.
-    cdef uint64_t suspect = fd_load64(&c.post.in_hand.suspect)
     cdef uint32_t i
     cdef worker_link_t *link
     cdef fd_record_t *record
-    if suspect == 0:
+    if c.suspected == 0:
         return
     for i in range(c.worker_count):
         link = &c.workers[i]
         record = ring_next(&link.questions)
         if (record != NULL and ring_record_len(&link.questions) >= sizeof(fd_question_t)
-                and (<fd_question_t *>record).key_hash == suspect):
+                and suspect_deaths(c.post.suspects, (<fd_question_t *>record).key_hash, c.now_ms) != 0):
             take_question(c, i, record, ring_record_len(&link.questions))
             ring_release(&link.questions)
             settle(c)

@@ -11,7 +11,7 @@ from fastdns._shm cimport FD_ERROR_REFUSED
 from fastdns.coordinator._ask cimport ask_at_once, barred, turn_to
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport fail
-from fastdns.coordinator._deaths cimport hand_clear
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._inflight cimport attempt_remove, hand_take_flight
 from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._state cimport (
@@ -80,7 +80,7 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
         if c.flights[c.orphans[i]].state & FLIGHT_USED:
             hand_take_flight(c, c.orphans[i])
             rehome(c, c.orphans[i], channel_upstream(channel), broken)
-            hand_clear(c.post)
+            hand_clear(&c.post.in_hand)
 
 
 cdef void settle(coordinator_t *c) noexcept nogil:

@@ -130,6 +130,8 @@ ctypedef struct change_t:        # what a table made of a flight's question, and
     uint8_t back_count
     uint16_t back[CHANGE_BACK]   # steps of the thread that want the answer, the innermost last
     uint16_t options_len
+    uint8_t marks                # FD_ENTRY_* of the answer
+    uint16_t told                # step whose EDNS option goes out with the answer, from 1; 0: none
     uint8_t options[CHANGE_OPTIONS]   # EDNS options for the query upstream
     uint8_t qname[256]
 
@@ -230,6 +232,7 @@ ctypedef struct coordinator_t:
     uint32_t worker_count
     worker_link_t workers[WORKERS]
     uint32_t dirty               # bit i: worker i got records and was not woken yet
+    uint32_t suspected           # keys that coordinators died on, those in quarantine among them
     uint32_t quarantined         # keys in quarantine, at most
     # in flight (_inflight.pyx)
     uint32_t capacity
