@@ -28,9 +28,12 @@ enum {                            /* fd_listener_t.flags */
 typedef struct {
     struct sockaddr_in6 address;
     uint8_t force_tcp;
-    uint8_t pad[3];
+    uint8_t max_idle;             /* TCP connections that are kept unused at most; 0: no limit of its own */
+    uint8_t pad[2];
+    uint32_t expire_ms;           /* unused for so long, a TCP connection is closed */
+    uint32_t max_age_ms;          /* after this at the latest it gets no question any more */
 } fd_upstream_t;
-_Static_assert(sizeof(fd_upstream_t) == 32, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_upstream_t) == 40, "SHM_LAYOUT");
 
 enum {                            /* fd_zone_t.flags */
     FD_ZONE_USED = 1,

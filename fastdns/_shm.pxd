@@ -424,6 +424,9 @@ cdef extern from "_layout.h" nogil:
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address
         uint8_t force_tcp
+        uint8_t max_idle
+        uint32_t expire_ms
+        uint32_t max_age_ms
 
     ctypedef struct fd_zone_t:
         uint64_t fingerprint

@@ -473,6 +473,9 @@ cdef void write_upstreams(fd_config_t *out, config) except *:
         if upstream is not None:
             write_address(&out.upstreams[i].address, upstream.endpoint)
             out.upstreams[i].force_tcp = upstream.force_tcp
+            out.upstreams[i].max_idle = min(upstream.max_idle, 255)
+            out.upstreams[i].expire_ms = min(round(upstream.expire_s * 1000), 0xffffffff)
+            out.upstreams[i].max_age_ms = min(round(upstream.max_age_s * 1000), 0xffffffff)
 
 
 cdef void write_scalars(fd_config_t *out, config) except *:

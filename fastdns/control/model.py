@@ -10,6 +10,10 @@ from fastdns.control.addresses import Endpoint
 
 MIB = 1024 * 1024
 
+#: TCP connections to upstreams end after this at the latest: behind a service's address the next may lead
+#: to another server, and a new one is to have its share within a minute.
+CONNECTION_AGE_S = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -55,10 +59,23 @@ class NodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A server that questions are forwarded to."""
+    """A server that questions are forwarded to, and how long TCP connections to it live."""
 
     endpoint: Endpoint
     force_tcp: bool = False
+    expire_s: float = 10.0  #: unused ones are closed
+    max_age_s: float = CONNECTION_AGE_S
+    max_idle: int = 0  #: kept unused at most; 0: no limit of its own
+
+    def stricter(self, other: "Upstream") -> "Upstream":
+        """The same server as two `forward` have it: what is shorter, or fewer, holds."""
+        limits = [one.max_idle for one in (self, other) if one.max_idle]
+        return replace(
+            self,
+            expire_s=min(self.expire_s, other.expire_s),
+            max_age_s=min(self.max_age_s, other.max_age_s),
+            max_idle=min(limits, default=0),
+        )
 
     def __str__(self) -> str:
         return f"tcp://{self.endpoint}" if self.force_tcp else str(self.endpoint)

@@ -36,6 +36,8 @@ from fastdns._shm cimport (
 )
 from fastdns._suspects cimport DEATHS_MAX
 from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
+from fastdns.coordinator._channels cimport channel_clear
+from fastdns.coordinator._connection cimport connections_open
 from fastdns.coordinator._cut cimport cut_open
 from fastdns.coordinator._deaths cimport death_t, deaths_recover, quarantine_open
 from fastdns.coordinator._hand cimport hand_clear
@@ -45,10 +47,9 @@ from fastdns.coordinator._policy cimport policy_open
 from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._queue cimport SlowQueue, slow_open
-from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
+from fastdns.coordinator._state cimport UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach, store_count_blocks
 from fastdns.coordinator._table cimport table_changes
-from fastdns.coordinator._tcp cimport tcp_open
 from fastdns.coordinator._udp cimport udp_open
 from fastdns.coordinator._upstream cimport upstream_inherit
 
@@ -158,8 +159,7 @@ cdef class Coordinator:
         cdef uint32_t i
         c.channels = <channel_t *>_take(max(channels, 1) * sizeof(channel_t))
         for i in range(channels):
-            c.channels[i].fd = -1
-            c.channels[i].attempts = NONE
+            channel_clear(&c.channels[i])
         for i in range(c.upstream_count):
             c.upstreams[i].config = &c.config.upstreams[i]
             c.upstreams[i].first_channel = <uint16_t>(i * UPSTREAM_CHANNELS)
@@ -171,7 +171,7 @@ cdef class Coordinator:
             c.restored = <uint8_t *>_reserve(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_reserve(FD_ENTRY_MAX)
         series_open(c)
-        if not (inflight_open(c, waiting) and policy_open(c) and udp_open(c) and tcp_open(c)
+        if not (inflight_open(c, waiting) and policy_open(c) and udp_open(c) and connections_open(c)
                 and probes_open(c) and cut_open(c)):
             raise MemoryError("no memory")
 

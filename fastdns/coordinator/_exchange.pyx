@@ -6,9 +6,9 @@
           |  `-- truncated --> the same upstream over TCP
           |  `-- OPT not understood --> the same upstream without it
           |  `-- SERVFAIL and the like --> another upstream, once
-          |  `-- nobody there --> another upstream; none left: once more from other ports
-          |  `-- TCP connection lost --> a new one, once; then another upstream
-          `-- silence --> another port, then another upstream, waiting longer each time
+          |  `-- nobody there --> another upstream; none left: all of them again from other ports
+          |  `-- TCP connection lost --> another one
+          `-- silence --> another port or connection, then another upstream, waiting longer each time
     4 s in all (question_deadline_ms), then failure
 """
 
@@ -57,7 +57,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport upstream_measured
+from fastdns.coordinator._upstream cimport rtt_measured
 
 cdef extern from "_crash.h" nogil:
     void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
@@ -120,8 +120,7 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
     c.upstreams[upstream].silences = 0
     count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
-    if not tcp:
-        upstream_measured(&c.upstreams[upstream], time_us)
+    rtt_measured(&c.upstreams[upstream].tcp if tcp else &c.upstreams[upstream].udp, time_us)
     if not tcp and (cut or c.response.flags & FLAG_TC):
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)

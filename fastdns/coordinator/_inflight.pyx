@@ -321,7 +321,10 @@ cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t chan
     attempt.channel_next = channel.attempts
     if channel.attempts != NONE:
         c.attempts[channel.attempts].channel_prev = <uint16_t>index
+    else:
+        channel.oldest = <uint16_t>index
     channel.attempts = <uint16_t>index
+    channel.outstanding += 1
     if flight.attempt_count:
         c.extra_attempts += 1
     flight.attempt_count += 1
@@ -331,6 +334,7 @@ cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t chan
 cdef void attempt_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef attempt_t *attempt = &c.attempts[index]
     cdef flight_t *flight = &c.flights[attempt.flight]
+    cdef channel_t *channel = &c.channels[attempt.channel]
     cdef uint16_t *link = &c.attempt_buckets[attempt_bucket(c, attempt.channel, attempt.id)]
     while link[0] != index:
         link = &c.attempts[link[0]].next
@@ -344,7 +348,12 @@ cdef void attempt_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     if attempt.channel_prev != NONE:
         c.attempts[attempt.channel_prev].channel_next = attempt.channel_next
     else:
-        c.channels[attempt.channel].attempts = attempt.channel_next
+        channel.attempts = attempt.channel_next
+    if channel.oldest == index:
+        channel.oldest = attempt.channel_prev
+    if channel.unsent == index:
+        channel.unsent = attempt.channel_prev
+    channel.outstanding -= 1
     flight.attempt_count -= 1
     if flight.attempt_count:
         c.extra_attempts -= 1

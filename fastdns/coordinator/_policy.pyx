@@ -20,7 +20,7 @@ from fastdns._shm cimport (
 )
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t
-from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES
+from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES, upstream_rtt_us
 
 cdef enum:                       # how an upstream fares, the best first
     FARES_WELL = 0
@@ -91,9 +91,9 @@ cdef uint64_t fastest_order(const coordinator_t *c, const fd_forward_t *forward)
     cdef uint8_t[FD_FORWARD_UPSTREAMS] places
     cdef uint32_t i, k, srtt_us
     for i in range(forward.upstream_count):
-        srtt_us = c.upstreams[forward.upstreams[i]].srtt_us
+        srtt_us = upstream_rtt_us(&c.upstreams[forward.upstreams[i]])
         k = i
-        while k and c.upstreams[forward.upstreams[places[k - 1]]].srtt_us > srtt_us:
+        while k and upstream_rtt_us(&c.upstreams[forward.upstreams[places[k - 1]]]) > srtt_us:
             places[k] = places[k - 1]
             k -= 1
         places[k] = <uint8_t>i

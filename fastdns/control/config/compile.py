@@ -26,7 +26,17 @@ from fastdns.control.config.cluster import cluster_blocks, lie_below
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
-from fastdns.control.model import Block, Config, HostsStep, Identity, Limits, Listener, Upstream, Zone
+from fastdns.control.model import (
+    CONNECTION_AGE_S,
+    Block,
+    Config,
+    HostsStep,
+    Identity,
+    Limits,
+    Listener,
+    Upstream,
+    Zone,
+)
 from fastdns.control.model import Forward as ForwardStep
 from fastdns.control.sockets import is_local
 from fastdns.errors import CorefileError
@@ -224,7 +234,7 @@ class _Compiler:
         for place, block in enumerate(self.blocks):
             for forward in block.forward:
                 for one in self._asked(forward):
-                    found[str(one)] = one
+                    found[str(one)] = one.stricter(found.get(str(one), one))
                     keys.append((str(one), place))
                 for to in forward.to:
                     if to.file is not None:
@@ -248,7 +258,7 @@ class _Compiler:
                         " it is an address of this server, questions would go round"
                     )
                 else:
-                    found.append(Upstream(endpoint, forward.force_tcp))
+                    found.append(_upstream(endpoint, forward))
         left = tuple(dict.fromkeys(found))
         if not left:
             self._warn(f"{forward.where}: forward: no upstream is left, its names fail with SERVFAIL")
@@ -304,6 +314,17 @@ class _Compiler:
                 f" {MAX_PREFERRED} at most"
             )
         return networks
+
+
+def _upstream(endpoint: Endpoint, forward: Forward) -> Upstream:
+    """A server of a `forward`. Without a max_age it is ours: see docs/upstream.md."""
+    return Upstream(
+        endpoint,
+        forward.force_tcp,
+        expire_s=forward.expire_s,
+        max_age_s=forward.max_age_s or CONNECTION_AGE_S,
+        max_idle=forward.max_idle_conns,
+    )
 
 
 def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:
