@@ -16,10 +16,11 @@ import orjson
 from bench import servers
 from bench.cpu import tree_cpu_s
 from fastdns.loadgen import LoadResult, LoadSpec, numbered_names, run, run_process
-from tests.peers.run import Peer, PeerFailed
+from tests.peers.run import Peer, PeerFailed, coredns
 
 HIT_NAMES = numbered_names(10_000, "hits.test")
 MISS_SUFFIX = "miss.test"
+CLUSTER_SUFFIX = "default.svc.cluster.local"  # CoreDNS has the zone, and none of the names
 # 0.6 ms of the floor's work, so that no server idles; a default socket queue (256 small packets) holds it
 WINDOW = 192
 LONE_RATE = 1000.0  # misses/s at which each wake is paid for alone
@@ -128,6 +129,18 @@ def misses(name: str, cores: Cores, seconds: float) -> Sample:
     with (
         servers.upstream("nx", [cores.upstream]) as up,
         servers.STARTERS[name](up.server, [cores.server]) as peer,
+    ):
+        return _measure(name, peer, _at(spec, peer), cores, "NXDOMAIN")
+
+
+def tcp_misses(name: str, cores: Cores, seconds: float) -> Sample:
+    """Every name new, NXDOMAIN from CoreDNS over TCP, as fast as that answers."""
+    spec = LoadSpec(
+        ("", 0), unique_suffix=CLUSTER_SUFFIX, seconds=seconds, window=WINDOW, timeout_s=_TIMEOUT_S
+    )
+    with (
+        coredns(cpus=[cores.upstream]) as up,
+        servers.TCP_STARTERS[name](up.server, [cores.server]) as peer,
     ):
         return _measure(name, peer, _at(spec, peer), cores, "NXDOMAIN")
 

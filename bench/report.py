@@ -27,6 +27,9 @@ PLUGINS_RATIO_MAX = 1.18
 LONE_WAIT_MAX_US = 150.0
 """Highest median wait for a lone miss above upstream's own."""
 
+TCP_CPU_MAX = 0.5
+"""Highest CPU for a miss over TCP to CoreDNS, as a share of node-cache's."""
+
 SHARE_MAX = 0.6
 """Highest share of one of two workers when a single socket does all the asking."""
 
@@ -64,9 +67,9 @@ def _span(values: dict[str, float] | None, form: str) -> str:
     return f"{median} ({low}-{high})" if low != high else median
 
 
-def load_rows(found: dict[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Table of a bench at saturation."""
-    header = ["server", "x floor", "CPU us/answer", "answers/s", "busy", "lost"]
+def load_rows(found: dict[str, dict[str, Any]], base: str = "floor") -> tuple[list[str], list[list[str]]]:
+    """Table of a bench at saturation; ratios are to `base`."""
+    header = ["server", f"x {base}", "CPU us/answer", "answers/s", "busy", "lost"]
     rows = [
         [
             name,
@@ -121,6 +124,10 @@ def verdicts(benches: dict[str, Any]) -> list[dict[str, Any]]:
         if node_cache := lone.get("node-cache"):
             cpu, limit = fastdns["cpu_us"]["median"], node_cache["cpu_us"]["median"]
             found.append(_verdict("lone misses: CPU us, against node-cache's", cpu, limit))
+    if fastdns := benches.get("tcp", {}).get("fastdns"):
+        what = "misses over TCP to CoreDNS: CPU, x node-cache's"
+        found.append(_verdict(what, fastdns["ratio"]["median"], TCP_CPU_MAX))
+        found.append(_verdict("misses over TCP to CoreDNS: queries lost", fastdns["lost"], 0))
     if balance := benches.get("balance", {}).get("fastdns"):
         found.append(_verdict("balance: largest share", max(balance["extra"]["shares"]), SHARE_MAX))
     return found

@@ -22,7 +22,7 @@ from bench import measure, report, servers
 from bench.measure import BenchError, Cores, Sample
 from tests.peers.run import PeerFailed, PeerMissing
 
-BENCHES = ("hits", "misses", "lone", "balance")
+BENCHES = ("hits", "misses", "tcp", "lone", "balance")
 _LONE_SECONDS_MIN = 3.0  # 3,000 misses: a median that stands still
 
 _EXAMPLES = """
@@ -100,9 +100,9 @@ def _cores(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Co
     return cores
 
 
-def _told(bench: str) -> Callable[[str, int, Sample], None]:
+def _told(bench: str, base: str = "floor") -> Callable[[str, int, Sample], None]:
     def tell(name: str, number: int, sample: Sample) -> None:
-        ratio = f", {sample.extra['ratio']:.2f} x floor" if "ratio" in sample.extra else ""
+        ratio = f", {sample.extra['ratio']:.2f} x {base}" if "ratio" in sample.extra else ""
         doubt = f"  [{'; '.join(sample.problems)}]" if sample.problems else ""
         print(f"{bench} {number} {name}: {sample.cpu_us:.2f} us{ratio}{doubt}", file=sys.stderr, flush=True)
 
@@ -124,6 +124,25 @@ def _saturated(
     }
     report.show(titles[bench], *report.load_rows(found))
     return found, failures
+
+
+def _tcp(rounds: int, cores: Cores, seconds: float) -> tuple[dict[str, Any], list[str]]:
+    # fastdns against node-cache, whoever else was asked for; without CoreDNS there is no upstream.
+    for peer in ("coredns", "node-cache"):
+        if (reason := servers.missing(peer)) is not None:
+            return {}, [f"tcp: {reason}"]
+    samples: dict[str, list[Sample]] = {"node-cache": [], "fastdns": []}
+    tell = _told("tcp", "node-cache")
+    for number in range(1, rounds + 1):
+        base, own = (measure.tcp_misses(name, cores, seconds) for name in samples)
+        own.extra["ratio"] = own.cpu_us / base.cpu_us
+        for sample in (base, own):
+            samples[sample.server].append(sample)
+            tell(sample.server, number, sample)
+    found = report.figures(samples)
+    title = "Misses over TCP to CoreDNS: every name new, NXDOMAIN"
+    report.show(title, *report.load_rows(found, "node-cache"))
+    return found, []
 
 
 def _lone(
@@ -191,9 +210,11 @@ def main() -> int:
         for bench in benches:
             if bench in ("hits", "misses"):
                 found, failures = _saturated(bench, names, cores, arguments.rounds, arguments.seconds)
+            elif bench == "tcp" and "fastdns" in names:
+                found, failures = _tcp(arguments.rounds, cores, arguments.seconds)
             elif bench == "lone":
                 found, failures = _lone(names, cores, arguments.rounds, arguments.seconds)
-            elif "fastdns" in names:
+            elif bench == "balance" and "fastdns" in names:
                 found, failures = _balance(cores, arguments.seconds)
             else:
                 continue

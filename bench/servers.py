@@ -42,13 +42,16 @@ def upstream(mode: str, cpus: Iterable[int]) -> Iterator[peers.Peer]:
 
 
 @contextlib.contextmanager
-def fastdns(server: Upstream, cpus: Iterable[int], workers: int = 1) -> Iterator[peers.Peer]:
+def fastdns(
+    server: Upstream, cpus: Iterable[int], workers: int = 1, force_tcp: bool = False
+) -> Iterator[peers.Peer]:
     """This repository's fastdns, as `fastdns serve` starts it."""
+    upstream_text = f"{'tcp://' if force_tcp else ''}{server[0]}:{server[1]}"
 
     def configure(_: Path, port: int) -> list[str]:
         return [
             "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "fastdns", "serve",
-            "--listen", f"{peers.LOOPBACK}:{port}", "--upstream", f"{server[0]}:{server[1]}",
+            "--listen", f"{peers.LOOPBACK}:{port}", "--upstream", upstream_text,
             "--workers", str(workers),
         ]  # fmt: skip
 
@@ -100,6 +103,12 @@ STARTERS: dict[str, Starter] = {
     "coredns": lambda server, cpus: peers.coredns_cache(server, cpus=cpus),
 }
 """Every server that --servers may name, besides floor, which is always measured."""
+
+TCP_STARTERS: dict[str, Starter] = {
+    "fastdns": lambda server, cpus: fastdns(server, cpus, force_tcp=True),
+    "node-cache": lambda server, cpus: peers.node_cache(server, cpus=cpus, force_tcp=True),
+}
+"""Those that are compared with a TCP upstream."""
 
 OWN = ["fastdns", "fastdns-plugins"]
 """Those that are fastdns."""

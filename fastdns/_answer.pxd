@@ -14,7 +14,8 @@ from fastdns._shm cimport fd_query_t
 #            additional keep whole RRsets
 # ID, opcode, RD, CD are the query's; RA is 1; AA, rcode are the entry's; AD only if the query
 # had AD or DO. An OPT goes out if one came in (size EDNS_PAYLOAD, DO copied, the upper bits of an
-# extended rcode); without OPT an extended rcode becomes SERVFAIL. TC of the entry is passed on.
+# extended rcode), with view.told in it; without OPT an extended rcode becomes SERVFAIL. TC of the
+# entry is passed on.
 cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, uint8_t *out,
                             uint32_t limit, uint64_t now_ms) noexcept nogil
 

@@ -58,26 +58,27 @@ ctypedef struct kept_t:
     bint truncated
 
 
-cdef inline uint32_t opt_octets(const fd_query_t *query, uint32_t ede) noexcept nogil:
+cdef inline uint32_t opt_octets(const fd_query_t *query, uint32_t ede, uint32_t told_len) noexcept nogil:
     if not query.edns & FD_EDNS_PRESENT:
         return 0
-    return OPT_RR_LEN + (EDE_OPTION_LEN if ede != FD_EDE_NONE else 0)
+    return OPT_RR_LEN + (EDE_OPTION_LEN if ede != FD_EDE_NONE else 0) + told_len
 
 
-cdef inline void write_opt(uint8_t *p, const fd_query_t *query, uint32_t ext_rcode,
-                           uint32_t ede) noexcept nogil:
+cdef inline void write_opt(uint8_t *p, const fd_query_t *query, uint32_t ext_rcode, uint32_t ede,
+                           const uint8_t *told, uint32_t told_len) noexcept nogil:
     # RFC 6891 s6.1.2: root owner, our size, upper rcode bits, version 0, DO copied (RFC 3225 s3).
     p[0] = 0
     put_u16(p + 1, TYPE_OPT)
     put_u16(p + 3, EDNS_PAYLOAD)
     put_u32(p + 5, (ext_rcode << 24) | (OPT_FLAG_DO if query.edns & FD_EDNS_DO else 0))
-    if ede == FD_EDE_NONE:
-        put_u16(p + 9, 0)
-    else:
-        put_u16(p + 9, EDE_OPTION_LEN)
-        put_u16(p + 11, OPTION_EDE)
-        put_u16(p + 13, EDE_OPTION_LEN - 4)
-        put_u16(p + 15, ede)
+    put_u16(p + 9, told_len + (EDE_OPTION_LEN if ede != FD_EDE_NONE else 0))
+    if told_len != 0:
+        memcpy(p + OPT_RR_LEN, told, told_len)
+    if ede != FD_EDE_NONE:
+        p += OPT_RR_LEN + told_len
+        put_u16(p, OPTION_EDE)
+        put_u16(p + 2, EDE_OPTION_LEN - 4)
+        put_u16(p + 4, ede)
 
 
 cdef bint same_owner(const uint8_t *reply, uint32_t reply_len, uint32_t a, uint32_t b) noexcept nogil:
@@ -225,7 +226,7 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
         age_s = 0
     if stale:
         ede = EDE_STALE_NXDOMAIN_ANSWER if entry.kind == FD_ENTRY_NXDOMAIN else EDE_STALE_ANSWER
-    opt_len = opt_octets(query, ede)
+    opt_len = opt_octets(query, ede, view.told_len)
     room = limit - base - opt_len
     if (entry.records_len <= room and entry.records_len <= view.records_avail
             and entry.ttl_count <= view.ttl_avail):
@@ -246,7 +247,7 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
     if entry.msg_flags & FLAG_AD and (query.flags & FLAG_AD or query.edns & FD_EDNS_DO):
         flags |= FLAG_AD                # RFC 6840 s5.8
     if opt_len != 0:
-        write_opt(out + end, query, entry.ext_rcode, ede)
+        write_opt(out + end, query, entry.ext_rcode, ede, view.told, view.told_len)
         end += opt_len
     elif entry.ext_rcode != 0:          # four bits of an extended rcode mean something else
         flags = (flags & ~<uint32_t>FLAG_RCODE) | SERVFAIL
@@ -263,12 +264,12 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
 cdef uint32_t compose_error(const fd_query_t *query, uint16_t rcode, uint16_t ede,
                             uint8_t *out) noexcept nogil:
     cdef uint32_t end = HEADER_LEN
-    cdef uint32_t opt_len = opt_octets(query, ede)
+    cdef uint32_t opt_len = opt_octets(query, ede, 0)
     cdef uint32_t flags = FLAG_QR | (query.flags & FLAG_OPCODE)
     if query.qname_len != 0:
         end += query.qname_len + 4
     if opt_len != 0:
-        write_opt(out + end, query, rcode >> 4, ede)
+        write_opt(out + end, query, rcode >> 4, ede, NULL, 0)
         end += opt_len
     elif rcode > FLAG_RCODE:
         rcode = SERVFAIL

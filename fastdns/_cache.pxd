@@ -44,6 +44,8 @@ ctypedef struct answer_view:
     uint32_t ttl_avail           # how many offsets, and how many octets of records, may be read:
     uint32_t records_avail       # a reader for UDP copies no more than a reply can hold
     uint32_t spin                # where a reply begins with rotated records; 0: as they lie here
+    uint32_t told_len            # octets of `told`, at most FD_TOLD_MAX; 0: nothing
+    const uint8_t *told          # an EDNS option for replies that have an OPT
 
 cdef open_rc cache_open(cache_t *cache, void *base, uint64_t size) noexcept nogil
 

@@ -206,4 +206,5 @@ cdef bint entry_view(const uint8_t *entry, uint32_t octets, answer_view *view) n
     view.ttl_avail = header.ttl_count
     view.records_avail = header.records_len
     view.spin = 0
+    view.told_len = 0
     return True

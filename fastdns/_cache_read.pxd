@@ -116,6 +116,7 @@ cdef inline bint copy_answer(const uint8_t *stored, uint32_t octets, uint32_t wa
     view.ttl_avail = ttls
     view.records_avail = records
     view.spin = 0
+    view.told_len = 0
     return True
 
 

@@ -62,6 +62,7 @@
     X(upstream_truncated, "responses with TC, asked again over TCP") \
     X(upstream_tcp_connects, "TCP connections opened to upstreams") \
     X(upstream_tcp_broken, "TCP connections to upstreams lost with questions in flight") \
+    X(upstream_tcp_full, "TCP connections to upstreams closed because parts of too many answers were waiting") \
     X(upstream_sockets, "UDP sockets opened to upstreams") \
     X(upstream_send_failed, "questions that the kernel refused to send upstream") \
     X(hedges, "questions put to a second upstream because the first was late") \

@@ -25,7 +25,7 @@
 
 #include "_counters.h"
 
-#define FD_LAYOUT_VERSION 3u
+#define FD_LAYOUT_VERSION 6u
 #define FD_MAGIC_CACHE  0x3143534e44534146ull   /* "FASDNSC1" */
 #define FD_MAGIC_REGION 0x3152534e44534146ull
 #define FD_MAGIC_POST   0x3150534e44534146ull
@@ -100,6 +100,7 @@ enum {                            /* fd_entry_t.marks */
     FD_ENTRY_CHANGED = 1,         /* a table (hosts, rewrite, template, another block) had its part in it:
                                    * any reload drops it */
     FD_ENTRY_KEEP_TTL = 2,        /* its TTLs don't count down (`keepttl`) */
+    FD_ENTRY_TRANSLATED = 4,      /* dns64 made it of A records */
 };
 enum {                            /* key flags */
     FD_KEY_DO = 1,
@@ -141,7 +142,7 @@ typedef struct {
     uint8_t rotate_len;           /* octets of each record of the run that a reply may begin anywhere in */
     uint16_t rotate_off;          /* where the run begins; from the start of the records */
     uint16_t rotate_count;        /* its records; 0: there is none */
-    uint8_t pad[2];
+    uint16_t told;                /* step of the block whose EDNS option goes out with it, from 1; 0: none */
 } fd_entry_t;
 _Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
 
@@ -252,7 +253,8 @@ typedef struct {
     uint64_t cache_hits[2];                    /* success, denial */
     uint64_t cache_misses;
     uint64_t served_stale;
-    uint64_t pad[7];
+    uint64_t dns64_translated;
+    uint64_t pad[6];
 } fd_series_t;
 _Static_assert(sizeof(fd_series_t) % FD_LINE == 0, "SHM_LAYOUT");
 
@@ -264,17 +266,24 @@ typedef struct {
     uint64_t misses_us;
 } fd_waits_t;
 
-/* What a process had in hand, and whom it suspects. `hash` 0 = nothing. Set before the work on
- * an item starts, cleared when it is done; read by the successor (design "Deaths"). */
+/* What a process has in hand. Set before the work on an item starts, cleared when it is done; read
+ * by the successor (design "Deaths"). */
 typedef struct {
-    uint64_t hash;                /* of the packet, or the key hash */
+    uint64_t hash;                /* of the question's key; 0: nothing, or a packet that is not parsed yet */
     uint32_t off;                 /* where its bytes lie in this segment */
-    uint32_t len;
-    uint64_t suspect;             /* what a predecessor died on, until it was done once */
-    uint32_t deaths;              /* on the suspect */
-    uint32_t pad;
+    uint32_t len;                 /* octets; 0: there are none */
 } fd_in_hand_t;
-_Static_assert(sizeof(fd_in_hand_t) == 32, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_in_hand_t) == 16, "SHM_LAYOUT");
+
+/* What processes died on. One death makes a suspect, the second has it refused. */
+typedef struct {
+    uint64_t hash;                /* key hash, or a packet's; 0: a free place */
+    uint64_t until_ms;            /* forgotten then */
+    uint32_t deaths;
+    uint32_t pad;
+} fd_suspect_t;
+_Static_assert(sizeof(fd_suspect_t) == 24, "SHM_LAYOUT");
+enum { FD_SUSPECTS = 16 };        /* remembered at a time; the oldest makes room */
 
 enum {                            /* fd_region_t.stop */
     FD_STOP_NO = 0,
@@ -318,6 +327,7 @@ typedef struct {
     uint32_t tcp_connections;
     uint32_t tcp_blocks;          /* of the TCP pool, in use */
     fd_in_hand_t in_hand;
+    uint8_t pad2[16];
     /* coordinator */
     uint64_t coordinator_generation;
     uint8_t pad3[FD_LINE - 8];
@@ -327,6 +337,7 @@ typedef struct {
     uint32_t pending_high;        /* slots of the pending table that were ever used; the others are zeros */
     uint32_t clients_high;        /* likewise places for clients */
     uint8_t pad4[40];
+    fd_suspect_t suspects[FD_SUSPECTS];
     uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];
 } fd_region_t;
 _Static_assert(offsetof(fd_region_t, stop) == 2 * FD_LINE, "SHM_LAYOUT");
@@ -461,8 +472,6 @@ _Static_assert(offsetof(fd_batch_t, buffers) % 8 == 0, "SHM_LAYOUT");
 
 /* ------------------------------------------------------------ coordinator's segment ---- */
 
-enum { FD_QUARANTINE = 16 };
-
 /* CoreDNS's proxy metrics of an upstream. */
 enum { FD_UPSTREAM_RCODES = 8 };  /* 0 to 5, BADVERS, other */
 typedef struct {
@@ -483,14 +492,18 @@ typedef struct {
     uint64_t prefetches;
     uint64_t drops;
     uint64_t template_matches;
-    uint64_t dns64_translated;
+    uint64_t pad;
 } fd_block_series_t;
 _Static_assert(sizeof(fd_block_series_t) == FD_LINE, "SHM_LAYOUT");
 
+/* As fd_in_hand_t, for a question whose name lies nowhere else. */
 typedef struct {
-    uint64_t key_hash;            /* 0 = free */
-    uint64_t until_ms;
-} fd_quarantine_t;
+    uint64_t hash;                /* of the key; 0: nothing */
+    uint32_t qname_len;           /* octets */
+    uint32_t pad;
+    uint8_t qname[FD_QNAME_MAX + 1];   /* lower case, wire: for the log */
+} fd_question_in_hand_t;
+_Static_assert(sizeof(fd_question_in_hand_t) == 272, "SHM_LAYOUT");
 
 typedef struct {
     uint64_t magic;               /* keeper, once */
@@ -502,21 +515,18 @@ typedef struct {
     uint32_t starts;
     uint8_t pad2[FD_LINE - 8];
     uint64_t heartbeat;           /* coordinator, all that follows */
-    uint64_t thread_heartbeat;    /* its Python thread, read by the loop (later) */
     uint64_t generation;
     uint32_t pid;
     uint32_t serving;
     uint32_t inflight_used;
-    uint32_t pad3;
+    uint32_t swept;               /* number of the configuration that the whole cache agrees with */
     uint64_t entries;             /* in the cache, all shards */
     uint64_t entry_octets;
-    uint32_t swept;               /* number of the configuration that the whole cache agrees with */
-    uint8_t pad4[4];
-    fd_in_hand_t in_hand;
-    uint8_t in_hand_qname[FD_QNAME_MAX + 1];
-    fd_quarantine_t quarantine[FD_QUARANTINE];
+    fd_question_in_hand_t in_hand;
+    fd_question_in_hand_t thread_in_hand;          /* its Python thread's; the thread writes */
+    fd_suspect_t suspects[FD_SUSPECTS];
     uint16_t upstream_wait_ms[FD_MAX_UPSTREAMS];   /* silence allowed to each; 0: not measured */
-    uint8_t pad5[32];
+    uint8_t pad3[48];
     fd_upstream_series_t upstream_series[FD_MAX_UPSTREAMS];
     fd_block_series_t block_series[FD_MAX_BLOCKS];
     uint64_t counters[(FD_COUNTERS + 7) / 8 * 8];

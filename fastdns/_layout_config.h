@@ -15,8 +15,10 @@ typedef struct {
     uint16_t group;               /* the set of listeners on which the same blocks serve */
     uint8_t wildcard;             /* replies need the address asked */
     uint8_t flags;                /* FD_GROUP_* of its group */
+    uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
+    uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
 } fd_listener_t;
-_Static_assert(sizeof(fd_listener_t) == 32, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_listener_t) == 40, "SHM_LAYOUT");
 
 enum {                            /* fd_listener_t.flags */
     FD_GROUP_ANY_CLASS = 1,       /* some block forwards: other classes than IN are asked, too */
@@ -26,9 +28,12 @@ enum {                            /* fd_listener_t.flags */
 typedef struct {
     struct sockaddr_in6 address;
     uint8_t force_tcp;
-    uint8_t pad[3];
+    uint8_t max_idle;             /* TCP connections that are kept unused at most; 0: no limit of its own */
+    uint8_t pad[2];
+    uint32_t expire_ms;           /* unused for so long, a TCP connection is closed */
+    uint32_t max_age_ms;          /* after this at the latest it gets no question any more */
 } fd_upstream_t;
-_Static_assert(sizeof(fd_upstream_t) == 32, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_upstream_t) == 40, "SHM_LAYOUT");
 
 enum {                            /* fd_zone_t.flags */
     FD_ZONE_USED = 1,
@@ -108,7 +113,7 @@ enum {                            /* fd_step_t.kind; what `argument` leads to */
     FD_STEP_RCODE = 7,            /* fd_rule_t: another code in the reply */
     FD_STEP_WHOAMI = 8,           /* nothing */
     FD_STEP_FAMILY = 10,          /* fd_family_t */
-    FD_STEP_SLOW = 9,             /* for the Python thread; fd_part_t of octets: JSON that says what to do */
+    FD_STEP_SLOW = 9,             /* fd_slow_t: for the Python thread */
 };
 enum {                            /* fd_step_t.flags */
     FD_STEP_RULE = 1,             /* of `rewrite` */
@@ -129,6 +134,14 @@ typedef struct {
     uint32_t argument;            /* offset in the segment of what the kind says */
 } fd_step_t;
 _Static_assert(sizeof(fd_step_t) == 8, "SHM_LAYOUT");
+
+typedef struct {
+    fd_part_t program;            /* octets: JSON that says what to do */
+    fd_part_t told;               /* octets: an EDNS option, as on the wire, for replies that it made; none: 0 */
+} fd_slow_t;
+_Static_assert(sizeof(fd_slow_t) == 16, "SHM_LAYOUT");
+
+enum { FD_TOLD_MAX = 134 };       /* octets of such an option: it fits beside any question into 512 */
 
 enum { FD_FORWARD_UPSTREAMS = 16 };
 
@@ -227,8 +240,8 @@ typedef struct {
     uint32_t upstream_count;      /* likewise */
     uint32_t zone_depth;          /* labels of the longest zone */
     uint32_t tcp_connections;     /* a worker */
-    uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
-    uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
+    uint32_t tcp_first_ms;        /* the least of all listeners' */
+    uint32_t tcp_idle_ms;         /* likewise */
     uint32_t tcp_slow_ms;         /* a reply of which nothing is read, a query that is not finished */
     uint32_t edns_max;            /* octets; the largest UDP reply */
     uint32_t client_deadline_ms;  /* SERVFAIL after this */
@@ -355,6 +368,15 @@ static inline const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t numbe
 static inline const fd_block_t *fd_block(const fd_config_t *config, uint32_t number)
 {
     return (const fd_block_t *)fd_at(config, config->blocks.off) + number;
+}
+
+/* The EDNS option of a block's step (fd_entry_t.told), or NULL. */
+static inline const fd_part_t *fd_told(const fd_config_t *config, const fd_block_t *block, uint32_t told)
+{
+    const fd_step_t *step = (const fd_step_t *)fd_at(config, block->steps.off) + told - 1;
+    if (told == 0 || told > block->steps.count || step->kind != FD_STEP_SLOW)
+        return NULL;
+    return &((const fd_slow_t *)fd_at(config, step->argument))->told;
 }
 
 #endif

@@ -84,7 +84,7 @@ cdef extern from "_layout.h" nogil:
         FD_UNIT
         FD_ENTRY_MAX
         FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
-        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL
+        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL, FD_ENTRY_TRANSLATED
         FD_KEY_DO, FD_KEY_CD
         FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
         FD_EDE_NONE
@@ -94,7 +94,7 @@ cdef extern from "_layout.h" nogil:
         FD_CLIENT_FREE, FD_CLIENT_UDP, FD_CLIENT_TCP
         FD_EDNS_PRESENT, FD_EDNS_DO
         FD_RX_RECEIVED, FD_RX_PARSED, FD_RX_REPLY, FD_RX_DONE
-        FD_QUARANTINE
+        FD_SUSPECTS
         FD_ROLE_CONTROL, FD_ROLE_COORDINATOR, FD_ROLE_WORKER
         FD_CHILD_NONE, FD_CHILD_RUNNING, FD_CHILD_WAITING, FD_CHILD_STOPPED
         FD_PLUGIN_NONE, FD_PLUGIN_CACHE, FD_PLUGIN_LOADBALANCE, FD_PLUGIN_FORWARD, FD_PLUGIN_HOSTS
@@ -170,6 +170,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t rotate_len
         uint16_t rotate_off
         uint16_t rotate_count
+        uint16_t told
 
     const uint32_t FD_ENTRY_QNAME_OFF
     uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
@@ -218,6 +219,7 @@ cdef extern from "_layout.h" nogil:
         uint64_t cache_hits[2]
         uint64_t cache_misses
         uint64_t served_stale
+        uint64_t dns64_translated
 
     ctypedef struct fd_waits_t:
         uint64_t hits[20]
@@ -229,7 +231,10 @@ cdef extern from "_layout.h" nogil:
         uint64_t hash
         uint32_t off
         uint32_t len
-        uint64_t suspect
+
+    ctypedef struct fd_suspect_t:
+        uint64_t hash
+        uint64_t until_ms
         uint32_t deaths
 
     ctypedef struct fd_part_t:
@@ -266,6 +271,7 @@ cdef extern from "_layout.h" nogil:
         fd_waits_t waits
         uint32_t pending_high
         uint32_t clients_high
+        fd_suspect_t suspects[16]
         uint64_t counters[1]
 
     ctypedef struct fd_pending_t:
@@ -339,9 +345,10 @@ cdef extern from "_layout.h" nogil:
         fd_query_t queries[64]
         uint8_t buffers[64][4160]
 
-    ctypedef struct fd_quarantine_t:
-        uint64_t key_hash
-        uint64_t until_ms
+    ctypedef struct fd_question_in_hand_t:
+        uint64_t hash
+        uint32_t qname_len
+        uint8_t qname[256]
 
     ctypedef struct fd_upstream_series_t:
         uint64_t times[8][17]
@@ -357,7 +364,6 @@ cdef extern from "_layout.h" nogil:
         uint64_t prefetches
         uint64_t drops
         uint64_t template_matches
-        uint64_t dns64_translated
 
     ctypedef struct fd_post_t:
         uint64_t magic
@@ -366,17 +372,16 @@ cdef extern from "_layout.h" nogil:
         uint32_t stop
         uint32_t starts
         uint64_t heartbeat
-        uint64_t thread_heartbeat
         uint64_t generation
         uint32_t pid
         uint32_t serving
         uint32_t inflight_used
+        uint32_t swept
         uint64_t entries
         uint64_t entry_octets
-        uint32_t swept
-        fd_in_hand_t in_hand
-        uint8_t in_hand_qname[256]
-        fd_quarantine_t quarantine[16]
+        fd_question_in_hand_t in_hand
+        fd_question_in_hand_t thread_in_hand
+        fd_suspect_t suspects[16]
         uint16_t upstream_wait_ms[32]
         fd_upstream_series_t upstream_series[32]
         fd_block_series_t block_series[128]
@@ -413,10 +418,15 @@ cdef extern from "_layout.h" nogil:
         uint16_t group
         uint8_t wildcard
         uint8_t flags
+        uint32_t tcp_first_ms
+        uint32_t tcp_idle_ms
 
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address
         uint8_t force_tcp
+        uint8_t max_idle
+        uint32_t expire_ms
+        uint32_t max_age_ms
 
     ctypedef struct fd_zone_t:
         uint64_t fingerprint
@@ -459,6 +469,13 @@ cdef extern from "_layout.h" nogil:
         uint8_t flags
         uint16_t number
         uint32_t argument
+
+    ctypedef struct fd_slow_t:
+        fd_part_t program
+        fd_part_t told
+
+    enum:
+        FD_TOLD_MAX
 
     ctypedef struct fd_forward_t:
         uint32_t name_off
@@ -593,3 +610,4 @@ cdef extern from "_layout.h" nogil:
     void *fd_at(const void *segment, uint64_t off) noexcept
     const fd_zone_t *fd_zone(const fd_config_t *config, uint32_t number) noexcept
     const fd_block_t *fd_block(const fd_config_t *config, uint32_t number) noexcept
+    const fd_part_t *fd_told(const fd_config_t *config, const fd_block_t *block, uint32_t told) noexcept

@@ -5,10 +5,10 @@ COUNTERS: tuple[str, ...]
 COUNTER_HELP: dict[str, str]
 LEDGER: tuple[str, ...]
 
-class InHand(TypedDict):
+class Suspect(TypedDict):
     hash: int
-    suspect: int
     deaths: int
+    until_ms: int
 
 class Child(TypedDict):
     role: str
@@ -53,7 +53,8 @@ class Region(TypedDict):
     wait_hits_us: int
     wait_misses: list[int]
     wait_misses_us: int
-    in_hand: InHand
+    in_hand: int
+    suspects: list[Suspect]
     counters: dict[str, int]
 
 class Post(TypedDict):
@@ -67,7 +68,9 @@ class Post(TypedDict):
     entry_octets: int
     swept: int
     upstream_wait_ms: list[int]
-    in_hand: InHand
+    in_hand: int
+    thread_in_hand: int
+    suspects: list[Suspect]
     counters: dict[str, int]
 
 class Series(TypedDict):
@@ -83,6 +86,7 @@ class Series(TypedDict):
     cache_hits: list[int]
     cache_misses: int
     served_stale: int
+    dns64_translated: int
 
 class UpstreamSeries(TypedDict):
     times: list[list[int]]
@@ -97,7 +101,6 @@ class BlockSeries(TypedDict):
     prefetches: int
     drops: int
     template_matches: int
-    dns64_translated: int
 
 class LogState(TypedDict):
     octets: int

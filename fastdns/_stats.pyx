@@ -7,7 +7,6 @@ unmaps it. Words are read one by one while others write them: related numbers ma
 
 import socket
 
-from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -32,6 +31,7 @@ from fastdns._shm cimport (
     FD_ROLE_COORDINATOR,
     FD_ROLE_WORKER,
     FD_SIZE_BUCKETS,
+    FD_SUSPECTS,
     FD_TIME_BUCKETS,
     FD_TYPES,
     FD_UPSTREAM_RCODES,
@@ -43,7 +43,6 @@ from fastdns._shm cimport (
     fd_cache_header_t,
     fd_child_t,
     fd_config_t,
-    fd_in_hand_t,
     fd_ledger_t,
     fd_load32,
     fd_load64,
@@ -53,6 +52,7 @@ from fastdns._shm cimport (
     fd_ring_t,
     fd_series_t,
     fd_store64,
+    fd_suspect_t,
     fd_upstream_series_t,
     sockaddr_in,
     sockaddr_in6,
@@ -114,7 +114,7 @@ cdef class _Reader:
     def __cinit__(self, int fd, str name):
         self.base = map_segment(fd, False, &self.size)
         if self.base == NULL:
-            raise SegmentError(f"{name}: mmap failed with errno {errno}")
+            raise SegmentError(f"{name}: descriptor {fd} can't be mapped, or is empty")
 
     def __dealloc__(self):
         if self.base != NULL:
@@ -125,12 +125,13 @@ cdef dict counters_of(const uint64_t *block):
     return {COUNTERS[i]: fd_load64(&block[i]) for i in range(FD_COUNTERS)}
 
 
-cdef dict in_hand_of(const fd_in_hand_t *in_hand):
-    return {
-        "hash": fd_load64(&in_hand.hash),
-        "suspect": fd_load64(&in_hand.suspect),
-        "deaths": fd_load32(&in_hand.deaths),
-    }
+cdef list suspects_of(const fd_suspect_t *table):
+    return [
+        {"hash": fd_load64(&table[i].hash), "deaths": fd_load32(&table[i].deaths),
+         "until_ms": fd_load64(&table[i].until_ms)}
+        for i in range(FD_SUSPECTS)
+        if fd_load64(&table[i].hash) != 0
+    ]
 
 
 cdef dict child_of(const fd_child_t *child):
@@ -208,7 +209,8 @@ def read_region(int fd) -> dict[str, object]:
         "wait_hits_us": fd_load64(&region.waits.hits_us),
         "wait_misses": words_of(region.waits.misses, FD_FINE_BUCKETS),
         "wait_misses_us": fd_load64(&region.waits.misses_us),
-        "in_hand": in_hand_of(&region.in_hand),
+        "in_hand": fd_load64(&region.in_hand.hash),
+        "suspects": suspects_of(region.suspects),
         "counters": counters_of(region.counters),
     }
 
@@ -230,7 +232,9 @@ def read_post(int fd) -> dict[str, object]:
         "entry_octets": fd_load64(&post.entry_octets),
         "swept": fd_load32(&post.swept),
         "upstream_wait_ms": [post.upstream_wait_ms[i] for i in range(FD_MAX_UPSTREAMS)],
-        "in_hand": in_hand_of(&post.in_hand),
+        "in_hand": fd_load64(&post.in_hand.hash),
+        "thread_in_hand": fd_load64(&post.thread_in_hand.hash),
+        "suspects": suspects_of(post.suspects),
         "counters": counters_of(post.counters),
     }
 
@@ -249,6 +253,7 @@ cdef dict series_of(const fd_series_t *series):
         "cache_hits": words_of(series.cache_hits, 2),
         "cache_misses": fd_load64(&series.cache_misses),
         "served_stale": fd_load64(&series.served_stale),
+        "dns64_translated": fd_load64(&series.dns64_translated),
     }
 
 
@@ -299,7 +304,6 @@ cdef dict block_series_of(const fd_block_series_t *series):
         "prefetches": fd_load64(&series.prefetches),
         "drops": fd_load64(&series.drops),
         "template_matches": fd_load64(&series.template_matches),
-        "dns64_translated": fd_load64(&series.dns64_translated),
     }
 
 
@@ -410,7 +414,7 @@ cdef class Ledger:
         cdef const fd_ledger_t *ledger
         self.base = map_segment(fd, True, &self.size)
         if self.base == NULL:
-            raise SegmentError(f"ledger: mmap failed with errno {errno}")
+            raise SegmentError(f"ledger: descriptor {fd} can't be mapped, or is empty")
         ledger = <const fd_ledger_t *>self.base
         if self.size < sizeof(fd_ledger_t) or ledger.magic != FD_MAGIC_LEDGER:
             raise SegmentError("ledger: not a ledger")

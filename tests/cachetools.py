@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tests.wiretools import labels
 
-HEADER = struct.Struct("<4Q3IH2B3H2B7H3B7x")
+HEADER = struct.Struct("<4Q3IH2B3H2B7H3B5xH")
 UNIT = 16
 ENTRY_MAX = 77888
 POSITIVE, NODATA, NXDOMAIN, FAILURE = 1, 2, 3, 4
@@ -86,6 +86,7 @@ class Entry:
             len(self.qname),
             self.kind,
             self.ext_rcode,
+            0,  # told
         )
 
     def pack(self) -> bytes:

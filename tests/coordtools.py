@@ -70,6 +70,7 @@ class Answer:
     zone: int
     plugin: int
     marks: int
+    told: int
     qname: bytes
     ttl_off: tuple[int, ...]
     records: bytes
@@ -99,7 +100,7 @@ def take_apart(entry: bytes) -> Answer:
     (
         key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
         qtype, qclass, zone, plugin, marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
-        plain_len, qname_len, kind, ext_rcode,
+        plain_len, qname_len, kind, ext_rcode, told,
     ) = HEADER.unpack_from(entry)  # fmt: skip
     assert ttl_count == ancount + nscount + arcount
     qname_end = HEADER.size + qname_len
@@ -110,7 +111,7 @@ def take_apart(entry: bytes) -> Answer:
     assert len(entry) - (records + records_len) in range(8)
     return Answer(
         key_hash, stored_ms, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype, qclass,
-        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, zone, plugin, marks,
+        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, zone, plugin, marks, told,
         entry[HEADER.size : qname_end],
         struct.unpack_from(f"<{ttl_count}H", entry, offsets), entry[records : records + records_len],
     )  # fmt: skip

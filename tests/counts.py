@@ -14,6 +14,7 @@ COUNTS: Final = {
     "chaos_seconds": (20, 300),  # of kills and stops at random
     "child_kills": (6, 60),  # of each role, under 20,000 queries/s
     "flood_packets": (200_000, 5_000_000),  # random packets at a running server
+    "flushes": (3, 40),  # of a node's rules, under questions
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
     "hypothesis_examples": (100, 5_000),  # of each property
     "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks

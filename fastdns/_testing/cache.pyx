@@ -34,6 +34,7 @@ from fastdns._stats cimport (
     FD_C_evicted_bucket,
     FD_C_evicted_bytes,
     FD_C_expired,
+    FD_C_outdated,
     FD_C_lookup_abandoned,
     FD_C_lookup_retries,
     FD_C_rejected_large,
@@ -326,7 +327,7 @@ cdef class Store:
     def counters(self) -> dict[str, int]:
         return {name: self.post.counters[index] for name, index in (
             ("stores", FD_C_stores), ("evicted_bytes", FD_C_evicted_bytes),
-            ("evicted_bucket", FD_C_evicted_bucket), ("expired", FD_C_expired),
+            ("evicted_bucket", FD_C_evicted_bucket), ("expired", FD_C_expired), ("outdated", FD_C_outdated),
             ("rejected_large", FD_C_rejected_large), ("scan_dropped", FD_C_scan_dropped),
             ("scan_kept", FD_C_scan_kept), ("store_stale_writer", FD_C_store_stale_writer))}
 

@@ -10,13 +10,14 @@ from fastdns._shm cimport (
     FD_POLICY_ROUND_ROBIN,
     FD_POLICY_SEQUENTIAL,
     fd_forward_t,
+    fd_upstream_t,
 )
 from fastdns.coordinator._policy cimport policy_first, policy_hedge, policy_hedge_ms, policy_next
 from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t
 from fastdns.coordinator._upstream cimport (
+    rtt_measured,
     upstream_answered,
     upstream_asked,
-    upstream_measured,
     upstream_silent,
 )
 
@@ -34,6 +35,7 @@ cdef class Choosing:
     cdef coordinator_t *c
     cdef choice_t choice
     cdef fd_forward_t forward
+    cdef fd_upstream_t config
     cdef flight_t flight
 
     def __cinit__(self, uint32_t count, str policy="sequential"):
@@ -48,6 +50,7 @@ cdef class Choosing:
         self.forward.upstream_count = <uint8_t>count
         for i in range(count):
             self.forward.upstreams[i] = <uint8_t>i
+            self.c.upstreams[i].config = &self.config
         self.flight.forward = &self.forward
 
     def __dealloc__(self):
@@ -69,7 +72,7 @@ cdef class Choosing:
         return None if index == NONE else index
 
     def measured(self, uint32_t upstream, uint32_t rtt_us) -> None:
-        upstream_measured(&self.c.upstreams[upstream], rtt_us, False)
+        rtt_measured(&self.c.upstreams[upstream].udp, rtt_us, False)
 
     def silent(self, uint32_t upstream, uint32_t silences) -> None:
         upstream_silent(&self.c.upstreams[upstream], silences)

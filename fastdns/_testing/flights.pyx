@@ -22,6 +22,7 @@ from fastdns._shm cimport (
 )
 from fastdns._stats cimport FD_C_upstream_sockets
 from fastdns._sys cimport AF_INET, EPOLL_CLOEXEC, close, epoll_create1
+from fastdns.coordinator._channels cimport channel_clear
 from fastdns.coordinator._inflight cimport (
     attempt_add,
     attempt_find,
@@ -58,7 +59,7 @@ from fastdns.coordinator._timers cimport (
     timers_wait,
 )
 from fastdns.coordinator._udp cimport udp_ask, udp_close, udp_flush, udp_open, udp_receive, udp_tend
-from fastdns.coordinator._upstream cimport upstream_late, upstream_measured, upstream_wait_ms
+from fastdns.coordinator._upstream cimport rtt_late, rtt_measured, upstream_wait_ms
 
 
 cdef class Timers:
@@ -117,7 +118,7 @@ cdef class Table:
         self.c.worker_count = workers
         self.c.channels = <channel_t *>malloc(channels * sizeof(channel_t))
         for i in range(channels):
-            self.c.channels[i].attempts = NONE
+            channel_clear(&self.c.channels[i])
         if not inflight_open(&self.c, capacity):
             raise MemoryError
 
@@ -202,25 +203,25 @@ cdef class RoundTrips:
         memset(&self.upstream, 0, sizeof(upstream_t))
 
     def measured(self, uint32_t rtt_us) -> None:
-        upstream_measured(&self.upstream, rtt_us, False)
+        rtt_measured(&self.upstream.udp, rtt_us, False)
 
     def wait_ms(self, uint32_t floor_ms) -> int:
         return upstream_wait_ms(&self.upstream, floor_ms)
 
     def late(self) -> None:
-        upstream_late(&self.upstream)
+        rtt_late(&self.upstream.udp)
 
     @property
     def late_us(self) -> int:
-        return self.upstream.late_us
+        return self.upstream.udp.late_us
 
     @property
     def srtt_us(self) -> int:
-        return self.upstream.srtt_us
+        return self.upstream.udp.srtt_us
 
     @property
     def rttvar_us(self) -> int:
-        return self.upstream.rttvar_us
+        return self.upstream.udp.rttvar_us
 
 
 def query(const uint8_t[::1] qname, uint16_t qtype, uint16_t qclass, uint8_t flags, uint8_t key_flags,
@@ -290,7 +291,7 @@ cdef class Sockets:
     cdef coordinator_t c
     cdef fd_upstream_t address
     cdef fd_post_t *post
-    cdef channel_t channels[65]
+    cdef channel_t channels[72]
 
     def __cinit__(self, uint16_t port, uint32_t capacity=1024):
         cdef uint32_t i
@@ -309,8 +310,7 @@ cdef class Sockets:
         self.c.upstreams[0].config = &self.address
         self.c.channels = &self.channels[0]
         for i in range(<uint32_t>UPSTREAM_CHANNELS):
-            self.channels[i].fd = -1
-            self.channels[i].attempts = NONE
+            channel_clear(&self.channels[i])
         self.c.epoll = epoll_create1(EPOLL_CLOEXEC)
         if not (inflight_open(&self.c, capacity) and udp_open(&self.c)):
             raise MemoryError

@@ -101,6 +101,8 @@ cdef class Region(Segment):
             series.cache_misses += n
         elif field == "served_stale":
             series.served_stale += n
+        elif field == "dns64_translated":
+            series.dns64_translated += n
         else:
             raise ValueError(field)
 
@@ -163,8 +165,6 @@ cdef class Post(Segment):
             series.drops += n
         elif field == "template_matches":
             series.template_matches += n
-        elif field == "dns64_translated":
-            series.dns64_translated += n
         else:
             raise ValueError(field)
 

@@ -6,7 +6,7 @@ import os
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastdns._shm cimport sockaddr_in
+from fastdns._shm cimport fd_question_in_hand_t, sockaddr_in
 from fastdns.coordinator._queue cimport (
     SlowQueue,
     slow_flush,
@@ -29,11 +29,12 @@ cdef class LoopEnd:
     """Puts jobs, takes results."""
 
     cdef slow_t *slow
+    cdef fd_question_in_hand_t hand
     cdef readonly int wake
 
     def __init__(self):
         self.wake = os.eventfd(0, os.EFD_NONBLOCK)
-        self.slow = slow_open(self.wake)
+        self.slow = slow_open(self.wake, &self.hand)
         assert self.slow != NULL
 
     def queue(self):
@@ -74,6 +75,10 @@ cdef class LoopEnd:
         )
         slow_release(self.slow)
         return found
+
+    def in_hand(self) -> tuple[int, bytes]:
+        """Key hash and name of the job that the thread works on."""
+        return self.hand.hash, (<const uint8_t *>self.hand.qname)[:self.hand.qname_len]
 
     def stuck(self, uint64_t now_ms) -> int:
         return slow_stuck(self.slow, now_ms)

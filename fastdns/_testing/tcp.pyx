@@ -161,9 +161,16 @@ cdef class Server:
         self.s.config.tcp_idle_ms = idle_ms
         self.s.config.tcp_slow_ms = slow_ms
         for i, fd in enumerate(listeners):
+            self.s.config.listeners[i].tcp_first_ms = first_ms
+            self.s.config.listeners[i].tcp_idle_ms = idle_ms
             self.s.worker.tcp_fds[i] = fd
         if tcp_open(&self.s.worker, _serve) == NULL:
             raise MemoryError("tcp_open")
+
+    def allow(self, int listener, uint32_t first_ms, uint32_t idle_ms):
+        """Other times for the connections of a listener, no shorter than those given at first."""
+        self.s.config.listeners[listener].tcp_first_ms = first_ms
+        self.s.config.listeners[listener].tcp_idle_ms = idle_ms
 
     def __dealloc__(self):
         if self.s == NULL:

@@ -16,6 +16,7 @@ from fastdns._shm cimport (
     FD_RECORD_ANSWER,
     FD_RECORD_FAILURE,
     FD_RECORD_LOG_QUERY,
+    FD_SUSPECTS,
     fd_answer_t,
     fd_at,
     fd_entry_records_off,
@@ -241,10 +242,21 @@ cdef class CoordinatorEnd:
         hand.len = <uint32_t>message.shape[0]
         hand.hash = 0            # the kill may have met an answer in hand
 
+    def died_on_key(self, uint64_t key_hash):
+        """Leave behind what a worker does that dies on an answer. No worker may be running."""
+        self.region.in_hand.len = 0
+        self.region.in_hand.hash = key_hash
+
     @property
     def in_hand(self):
         cdef const fd_in_hand_t *hand = &self.region.in_hand
-        return {"len": hand.len, "hash": hand.hash, "suspect": hand.suspect, "deaths": hand.deaths}
+        return {"len": hand.len, "hash": hand.hash}
+
+    @property
+    def suspects(self):
+        """Deaths on each packet and key that is remembered."""
+        return {self.region.suspects[i].hash: self.region.suspects[i].deaths
+                for i in range(FD_SUSPECTS) if self.region.suspects[i].hash}
 
     def series(self, int number):
         """A series, a list for each of its fields."""

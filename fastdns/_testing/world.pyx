@@ -20,10 +20,10 @@ from fastdns._ring cimport (
 )
 from fastdns._segments cimport map_segment, post_check, region_check
 from fastdns._shm cimport (
-    FD_QUARANTINE,
     FD_Q_CLIENT,
     FD_Q_RD,
     FD_RECORD_QUESTION,
+    FD_SUSPECTS,
     fd_announce_sleep,
     fd_answer_t,
     fd_at,
@@ -34,16 +34,17 @@ from fastdns._shm cimport (
     fd_post_t,
     fd_question_client_off,
     fd_question_client_t,
+    fd_question_in_hand_t,
     fd_question_t,
     fd_record_t,
     fd_region_t,
     fd_store16,
     fd_store32,
-    fd_store64,
     sockaddr_in,
 )
 from fastdns._stats cimport FD_COUNTERS
 from fastdns._sys cimport AF_INET, AF_INET6, ring_eventfd
+from fastdns.coordinator._hand cimport hand_take
 
 cdef extern from *:
     """
@@ -233,18 +234,18 @@ cdef class Post:
         return fd_load64(&self.post.in_hand.hash)
 
     @property
-    def suspect(self) -> int:
-        return fd_load64(&self.post.in_hand.suspect)
+    def thread_in_hand(self) -> int:
+        return fd_load64(&self.post.thread_in_hand.hash)
 
-    def note(self, uint64_t key_hash, const uint8_t[::1] qname) -> None:
-        """What a coordinator leaves that dies with this question in hand."""
-        memcpy(self.post.in_hand_qname, &qname[0], qname.shape[0])
-        fd_store32(&self.post.in_hand.len, <uint32_t>qname.shape[0])
-        fd_store64(&self.post.in_hand.hash, key_hash)
+    def suspects(self, uint32_t deaths=1) -> dict[int, int]:
+        """Keys that just so many coordinators died on, and until when that is remembered."""
+        return {self.post.suspects[i].hash: self.post.suspects[i].until_ms
+                for i in range(FD_SUSPECTS) if self.post.suspects[i].hash and self.post.suspects[i].deaths == deaths}
 
-    def quarantine(self) -> list[tuple[int, int]]:
-        return [(self.post.quarantine[i].key_hash, self.post.quarantine[i].until_ms)
-                for i in range(FD_QUARANTINE) if self.post.quarantine[i].key_hash]
+    def note(self, uint64_t key_hash, const uint8_t[::1] qname, bint thread=False) -> None:
+        """What a coordinator leaves that dies with this question in its loop's or its thread's hand."""
+        cdef fd_question_in_hand_t *hand = &self.post.thread_in_hand if thread else &self.post.in_hand
+        hand_take(hand, key_hash, &qname[0], <uint32_t>qname.shape[0])
 
     @property
     def starts(self) -> int:

@@ -6,6 +6,7 @@ MAX_UPSTREAMS: int
 MAX_FORWARD_UPSTREAMS: int
 MAX_ZONES: int
 MAX_BLOCKS: int
+MAX_PREFERRED: int
 MAX_SERIES: int
 
 def wire_name(name: str) -> bytes: ...

@@ -7,6 +7,7 @@ import ipaddress
 import math
 import os
 import socket
+import struct
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -71,6 +72,7 @@ from fastdns._shm cimport (
     fd_network_t,
     fd_part_t,
     fd_rule_t,
+    fd_slow_t,
     fd_step_t,
     fd_zone_t,
     sockaddr_in,
@@ -80,6 +82,7 @@ from fastdns._zones cimport zone_hash
 
 from fastdns.control.model import FamilyStep, Forward, HostsStep, NameStep, ReplyStep, SlowStep, TypeStep, WhoamiStep
 from fastdns.control.wirename import wire_labels, wire_name
+from fastdns.proto import Option
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t htons(uint16_t value)
@@ -332,11 +335,18 @@ cdef bytes hosts_of(_Segment segment, step):
 
 
 cdef bytes program_of(_Segment segment, step):
-    cdef fd_part_t part
+    cdef fd_slow_t slow
     cdef bytes content = step.program.encode()
-    part.off = segment.put(content)
-    part.count = <uint32_t>len(content)
-    return <bytes>(<char *>&part)[:sizeof(part)]
+    cdef bytes option
+    memset(&slow, 0, sizeof(slow))
+    slow.program.off = segment.put(content)
+    slow.program.count = <uint32_t>len(content)
+    if step.told is not None:
+        code, text = step.told
+        option = struct.pack("!HHH", Option.EDE, 2 + len(text.encode()), code) + text.encode()
+        slow.told.off = segment.put(option)
+        slow.told.count = <uint32_t>len(option)
+    return <bytes>(<char *>&slow)[:sizeof(slow)]
 
 
 _MATCHES = {
@@ -452,6 +462,8 @@ cdef void write_listeners(fd_config_t *out, config) except *:
         out.listeners[i].wildcard = listener.endpoint.wildcard
         out.listeners[i].flags = <uint8_t>((FD_GROUP_ANY_CLASS if listener.any_class else 0)
                                            | (FD_GROUP_FAMILY if listener.by_family else 0))
+        out.listeners[i].tcp_first_ms = listener.tcp_first_ms
+        out.listeners[i].tcp_idle_ms = listener.tcp_idle_ms
 
 
 cdef void write_upstreams(fd_config_t *out, config) except *:
@@ -461,17 +473,21 @@ cdef void write_upstreams(fd_config_t *out, config) except *:
         if upstream is not None:
             write_address(&out.upstreams[i].address, upstream.endpoint)
             out.upstreams[i].force_tcp = upstream.force_tcp
+            out.upstreams[i].max_idle = min(upstream.max_idle, 255)
+            out.upstreams[i].expire_ms = min(round(upstream.expire_s * 1000), 0xffffffff)
+            out.upstreams[i].max_age_ms = min(round(upstream.max_age_s * 1000), 0xffffffff)
 
 
 cdef void write_scalars(fd_config_t *out, config) except *:
     limits = config.limits
+    listeners = [one for one in config.listeners if one is not None]
     out.magic = FD_MAGIC_CONFIG
     out.layout_version = FD_LAYOUT_VERSION
     out.number = config.number
     out.worker_count = config.worker_count
     out.tcp_connections = limits.tcp_connections
-    out.tcp_first_ms = limits.tcp_first_ms
-    out.tcp_idle_ms = limits.tcp_idle_ms
+    out.tcp_first_ms = min((one.tcp_first_ms for one in listeners), default=0)
+    out.tcp_idle_ms = min((one.tcp_idle_ms for one in listeners), default=0)
     out.tcp_slow_ms = limits.tcp_slow_ms
     out.edns_max = limits.edns_max
     out.client_deadline_ms = limits.client_deadline_ms

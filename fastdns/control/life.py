@@ -116,6 +116,7 @@ class Life:
                 self._segments.regions,
                 tuple(endpoints(loaded.config).values()),
                 self._count,
+                self._observer.facts,
             )
             await self._node.start(read_board(self._segments.board)["addresses"])
             self._spawn(self._node.tend())

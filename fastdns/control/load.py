@@ -16,7 +16,7 @@ from fastdns.control._tables import MAX_FORWARD_UPSTREAMS, MAX_LISTENERS
 from fastdns.control.addresses import Endpoint
 from fastdns.control.apart import run_apart
 from fastdns.control.identity import choose_identity
-from fastdns.control.model import Config, Limits, Options, Upstream, plain_config
+from fastdns.control.model import MIB, Config, Limits, Options, Upstream, plain_config
 from fastdns.control.resolvconf import RESOLV_CONF, nameservers
 from fastdns.control.sockets import is_local
 from fastdns.control.standin import stand_in
@@ -65,7 +65,7 @@ class Loaded:
     watched: tuple[Watched, ...] = ()  #: other files that it names
     reload: Period | None = None  #: None: the Corefile is read again only when a signal asks for it
     banner: str = ""  #: what is said of it at the start
-    memory: int = 0  #: octets, the budget where the file has a word on it; it counts at the start only
+    memory: int = 0  #: octets, the budget that the file named at the start; 0: it had no word on it
 
     def outdates(self, old: "Loaded") -> bool:
         """Whether children that have the old one are to be restarted."""
@@ -171,7 +171,8 @@ def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded
         limits=limits(),
         identity=running.config.identity if running is not None else choose_identity(),
     )
-    for line in (*corefile.warnings, *compiled.warnings):
+    fixed = () if running is None else _fixed(options, corefile, running)
+    for line in (*corefile.warnings, *compiled.warnings, *fixed):
         log.warning(line)
     reloads = [one.reload for one in corefile.blocks if one.reload is not None]
     return Loaded(
@@ -182,9 +183,21 @@ def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded
         files=tuple(map(str, corefile.files)),
         watched=watched,
         reload=Period(reloads[-1].interval_s, reloads[-1].jitter_s) if reloads else None,
-        memory=corefile.settings.memory,
+        memory=corefile.settings.memory if running is None else running.memory,
         banner="" if options.quiet else banner(corefile),
     )
+
+
+def _fixed(options: Options, corefile: "Corefile", running: Loaded) -> list[str]:
+    """What the file says otherwise than the running server was started with, and no reload can change."""
+    changed = []
+    workers = worker_count(options.workers or corefile.settings.workers)
+    if workers != running.config.worker_count:
+        changed.append(f"workers {workers} (now {running.config.worker_count})")
+    memory, now = (one or options.memory for one in (corefile.settings.memory, running.memory))
+    if memory != now:
+        changed.append(f"memory {memory / MIB:.4g}M (now {now / MIB:.4g}M)")
+    return [f"{options.conf}: {', '.join(changed)}: takes a restart of the server"] if changed else []
 
 
 def load_former(former: Loaded, failed: Loaded) -> Loaded:

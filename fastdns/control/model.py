@@ -10,6 +10,10 @@ from fastdns.control.addresses import Endpoint
 
 MIB = 1024 * 1024
 
+#: TCP connections to upstreams end after this at the latest: behind a service's address the next may lead
+#: to another server, and a new one is to have its share within a minute.
+CONNECTION_AGE_S = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -55,10 +59,23 @@ class NodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A server that questions are forwarded to."""
+    """A server that questions are forwarded to, and how long TCP connections to it live."""
 
     endpoint: Endpoint
     force_tcp: bool = False
+    expire_s: float = 10.0  #: unused ones are closed
+    max_age_s: float = CONNECTION_AGE_S
+    max_idle: int = 0  #: kept unused at most; 0: no limit of its own
+
+    def stricter(self, other: "Upstream") -> "Upstream":
+        """The same server as two `forward` have it: what is shorter, or fewer, holds."""
+        limits = [one.max_idle for one in (self, other) if one.max_idle]
+        return replace(
+            self,
+            expire_s=min(self.expire_s, other.expire_s),
+            max_age_s=min(self.max_age_s, other.max_age_s),
+            max_idle=min(limits, default=0),
+        )
 
     def __str__(self) -> str:
         return f"tcp://{self.endpoint}" if self.force_tcp else str(self.endpoint)
@@ -72,6 +89,8 @@ class Listener:
     group: int = 0  #: the set of listeners on which the same blocks serve
     any_class: bool = True  #: some block forwards: other classes than IN are asked, too
     by_family: bool = False  #: some block's answers differ by the client's family
+    tcp_first_ms: int = 3000  #: for a connection's first octets
+    tcp_idle_ms: int = 10000  #: between queries; RFC 7766 s6.2.3: a few seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +192,7 @@ class SlowStep:
     """What needs Python: regular expressions, templates, dns64."""
 
     program: str  #: JSON: what the coordinator's thread does
+    told: tuple[int, str] | None = None  #: extended error (RFC 8914) of replies that it made: code, text
 
 
 #: What a block does to a question, in order.
@@ -232,8 +252,6 @@ class Limits:
     """Bounds of the data plane. Times in ms."""
 
     tcp_connections: int = 1024  #: a worker
-    tcp_first_ms: int = 3000
-    tcp_idle_ms: int = 10000  #: RFC 7766 s6.2.3: a few seconds
     tcp_slow_ms: int = 10000
     edns_max: int = 4096  #: octets; on-node paths don't lose fragments
     client_deadline_ms: int = 4500  #: below libc's 5 s

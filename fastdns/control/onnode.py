@@ -12,6 +12,7 @@ from fastdns.control.load import Loaded
 from fastdns.control.model import NodeOptions, Options
 from fastdns.control.node.model import LINGER_S, Mode, NodePlan
 from fastdns.control.node.network import NodeNetwork, TearDown
+from fastdns.control.observe.names import Facts
 
 _COUNT_S = 1.0
 
@@ -37,7 +38,7 @@ def node_plan(node: NodeOptions, options: Options, loaded: Loaded) -> NodePlan:
 
 
 class OnNode:
-    """Set-up, care and tear-down of the node's network; errors are counted in the ledger."""
+    """Set-up, care and tear-down of the node's network; what is shown of it goes to the observer."""
 
     def __init__(
         self,
@@ -46,9 +47,11 @@ class OnNode:
         regions: Sequence[int],
         listeners: Sequence[Endpoint],
         count: Callable[[str], None],
+        facts: Facts,
     ) -> None:
         self._network = NodeNetwork(plan, link, regions, listeners)
         self._count = count
+        self._facts = facts
         self._counted: dict[str, int] = {}
 
     async def start(self, kept: int) -> bool:
@@ -56,7 +59,7 @@ class OnNode:
         try:
             return await self._network.start(kept)
         finally:
-            self._count_errors()
+            self._show()
 
     async def tend(self) -> None:
         """Look after it until cancelled."""
@@ -64,7 +67,7 @@ class OnNode:
         try:
             while not task.done():
                 await asyncio.wait((task,), timeout=_COUNT_S)
-                self._count_errors()
+                self._show()
             await task
         finally:
             task.cancel()
@@ -77,7 +80,8 @@ class OnNode:
         """The last one: nobody waits for an answer any more."""
         await self._network.tear_down(TearDown.REMOVE)
 
-    def _count_errors(self) -> None:
+    def _show(self) -> None:
+        self._facts.fallbacks = self._network.fallbacks()
         for kind, total in self._network.state.errors.items():
             for _ in range(total - self._counted.get(kind, 0)):
                 self._count(f"setup_errors_{kind}")

@@ -5,6 +5,9 @@ from libc.stdint cimport uint32_t
 
 from fastdns.coordinator._state cimport coordinator_t, flight_t
 
+cdef enum:
+    FAILURES_MAX = 6             # channels that may fail under a flight before it gives up
+
 # Go through the steps of its block as far as one that takes the question; a `forward` asks its first upstream.
 cdef void go_on(coordinator_t *c, uint32_t flight) noexcept nogil
 
@@ -19,6 +22,10 @@ cdef void ask_again(coordinator_t *c, uint32_t flight) noexcept nogil
 
 # From now on another upstream is meant. It may answer over UDP, and may know EDNS.
 cdef void turn_to(coordinator_t *c, uint32_t flight, uint32_t upstream) noexcept nogil
+
+# Nobody is at flight.upstream, or it can't be used: turn to the next one, or when all of them were tried
+# to all of them again. False: that is over, the flight has failed.
+cdef bint turn_away(coordinator_t *c, uint32_t flight) noexcept nogil
 
 # An upstream failed the question: it is to be checked. Whether it was the last one that may
 # (`max_connect_attempts`).

@@ -51,15 +51,24 @@ from fastdns.coordinator._table cimport (
     table_rc,
     table_walk,
 )
-from fastdns.coordinator._tcp cimport tcp_ask
+from fastdns.coordinator._tcp cimport (
+    OTHER_NONE,
+    OTHER_STANDS,
+    TCP_SLOW_MS,
+    other_rc,
+    tcp_ask,
+    tcp_avoid,
+    tcp_other,
+    tcp_stuck,
+    tcp_wait_ms,
+)
 from fastdns.coordinator._timers cimport timers_set
 from fastdns.coordinator._udp cimport udp_ask
 from fastdns.coordinator._upstream cimport (
     SILENCES,
-    TCP_WAIT_MS,
     WAIT_MAX_MS,
+    rtt_late,
     upstream_asked,
-    upstream_late,
     upstream_silent,
     upstream_wait_ms,
 )
@@ -142,21 +151,16 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
     # shortest silence. The flight may be gone afterwards: no upstream could be reached.
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t wait_ms = c.config.retry_floor_ms
-    cdef uint32_t other
     cdef ask_rc rc
     while True:
         rc = tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)
         if rc != ASK_NOWHERE:
             break
         upstream_silent(&c.upstreams[flight.upstream], SILENCES)
-        flight.refused |= <uint32_t>1 << flight.upstream
-        other = policy_next(c, flight)
-        if gave_up(c, flight, flight.upstream) or other == NONE:
-            fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
+        if not turn_away(c, index):
             return
-        turn_to(c, index, other)
     if rc == ASK_OK and over_tcp(c, flight):
-        wait_ms = TCP_WAIT_MS
+        wait_ms = tcp_wait_ms(&c.upstreams[flight.upstream])
     elif rc == ASK_OK:
         wait_ms = upstream_wait_ms(&c.upstreams[flight.upstream], c.config.retry_floor_ms)
     flight.wait_ms = min(max(wait_ms, 2 * flight.wait_ms), <uint32_t>WAIT_MAX_MS)
@@ -174,7 +178,7 @@ cdef void set_timer(coordinator_t *c, uint32_t index, bint asked) noexcept nogil
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t wait_ms = flight.wait_ms
     cdef uint32_t hedge_ms = 0
-    if flight.state & FLIGHT_MAY_HEDGE and asked and not flight.state & FLIGHT_TCP:
+    if flight.state & FLIGHT_MAY_HEDGE and asked and not over_tcp(c, flight):
         hedge_ms = policy_hedge_ms(c, flight)
     if hedge_ms and hedge_ms < wait_ms:
         wait_ms = hedge_ms
@@ -184,19 +188,20 @@ cdef void set_timer(coordinator_t *c, uint32_t index, bint asked) noexcept nogil
 
 
 cdef void hedge(coordinator_t *c, uint32_t index) noexcept nogil:
-    # The upstream is later than it mostly is. It stays the flight's; whoever answers first, answers.
+    # The upstream is later than it mostly is. It stays the flight's; whoever answers first, answers. Only
+    # over UDP: TCP has other connections for it.
     cdef flight_t *flight = &c.flights[index]
     cdef uint8_t first = flight.upstream
-    cdef uint16_t form = flight.state & <uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS)
+    cdef uint16_t form = flight.state & <uint16_t>FLIGHT_NO_EDNS
     cdef uint32_t hedge_ms = policy_hedge_ms(c, flight)
     cdef uint32_t other
     flight.state &= ~<uint16_t>FLIGHT_MAY_HEDGE
     flight.state |= FLIGHT_LATE
-    upstream_late(&c.upstreams[first])
+    rtt_late(&c.upstreams[first].udp)
     other = policy_hedge(c, flight)
     if other != NONE:
         turn_to(c, index, other)
-        if (tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)) == ASK_OK:
+        if udp_ask(c, index) == ASK_OK:
             bump(c.counters, FD_C_hedges, 1)
             upstream_asked(&c.upstreams[other], c.now_ms)
         turn_to(c, index, first)
@@ -226,6 +231,56 @@ cdef void last_wait(coordinator_t *c, uint32_t index) noexcept nogil:
     timers_set(&c.timers, index, flight.deadline_ms)
 
 
+cdef bint turn_away(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef uint32_t other
+    flight.failures = min(flight.failures + 1, 0xff)
+    flight.refused |= <uint32_t>1 << flight.upstream
+    other = policy_next(c, flight)
+    if gave_up(c, flight, flight.upstream) or (other == NONE and flight.failures >= FAILURES_MAX):
+        fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
+        return False
+    if other == NONE:
+        # Behind a service's address another port may lead to another server, which is there.
+        flight.refused = barred(c, flight)
+    elif other != flight.upstream:
+        turn_to(c, index, other)
+    return True
+
+
+cdef void wait_on(coordinator_t *c, uint32_t index) noexcept nogil:
+    timers_set(&c.timers, index, min(c.now_ms + c.flights[index].wait_ms, c.flights[index].deadline_ms))
+
+
+cdef void ask_tcp_again(coordinator_t *c, uint32_t index) noexcept nogil:
+    # TCP repeats lost packets by itself. What is asked again is what waits behind another's answer, or
+    # on a connection whose other end is gone; and after a second whatever has no answer.
+    cdef flight_t *flight = &c.flights[index]
+    cdef bint slow = True
+    cdef uint32_t next_upstream
+    cdef other_rc other
+    if flight.attempts != NONE:
+        slow = <uint32_t>c.now_us - c.attempts[flight.attempts].sent_us >= <uint32_t>TCP_SLOW_MS * 1000
+    if not slow and not tcp_stuck(c, flight):
+        wait_on(c, index)
+        return
+    tcp_avoid(c, flight)
+    other = tcp_other(c, flight)
+    if slow or other != OTHER_STANDS:
+        upstream_silent(&c.upstreams[flight.upstream], 1)
+        next_upstream = policy_next(c, flight)
+        if next_upstream != NONE and next_upstream != flight.upstream:
+            if gave_up(c, flight, flight.upstream):
+                last_wait(c, index)
+                return
+            turn_to(c, index, next_upstream)
+        elif other == OTHER_NONE:
+            wait_on(c, index)
+            return
+    bump(c.counters, FD_C_upstream_retries, 1)
+    ask(c, index)
+
+
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
@@ -240,14 +295,11 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
         hedge(c, index)
         return
     flight.tries += 1
-    upstream_silent(&c.upstreams[flight.upstream], 1)
     if over_tcp(c, flight):
-        # The connection itself sees to what is lost; tcp_tend ends it if it is dead.
-        next_upstream = policy_next(c, flight)
-        if next_upstream == flight.upstream and flight.attempts != NONE:
-            timers_set(&c.timers, index, min(c.now_ms + flight.wait_ms, flight.deadline_ms))
-            return
-    elif flight.tries < SAME_UPSTREAM and policy_well(c, flight):
+        ask_tcp_again(c, index)
+        return
+    upstream_silent(&c.upstreams[flight.upstream], 1)
+    if flight.tries < SAME_UPSTREAM and policy_well(c, flight):
         next_upstream = flight.upstream
     else:
         next_upstream = policy_next(c, flight)

@@ -63,16 +63,17 @@ from fastdns.coordinator._state cimport (
     question_t,
 )
 from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
+from fastdns.coordinator._sweep cimport entry_survives
 
 cdef enum:
     LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
 
 
 cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t zone) noexcept nogil:
-    # Whether an entry is what its block would say today. What a table changed is in doubt until the
-    # sweep after a reload has seen the whole cache.
+    # Whether an entry is what its block would say today. Once the sweep after a reload has seen the
+    # whole cache, all are.
     return (entry.zone == zone and entry.fingerprint == fd_zone(c.config, zone).fingerprint
-            and (not entry.marks & FD_ENTRY_CHANGED or fd_load32(&c.post.swept) == c.config.number))
+            and (fd_load32(&c.post.swept) == c.config.number or entry_survives(c, entry)))
 
 
 cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
@@ -116,11 +117,15 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
     source.zone = flight.zone
     source.plugin = flight.plugin
     source.marks = 0
+    source.told = 0
+    if flight.change != NONE:
+        source.marks = c.changes[flight.change].marks
+        source.told = c.changes[flight.change].told
     if flight.change != NONE and c.changes[flight.change].rewritten:
         # The outermost that had its part: dns64 stands before rewrite.
         source.plugin = FD_PLUGIN_DNS64 if flight.plugin == FD_PLUGIN_DNS64 else FD_PLUGIN_REWRITE
     if source.plugin != FD_PLUGIN_FORWARD:
-        source.marks = FD_ENTRY_CHANGED
+        source.marks |= FD_ENTRY_CHANGED
     source.keep = KEEP_POSITIVE | KEEP_NEGATIVE
     if block.cached.count and not name_listed(c, &block.cached, qname, qname_len):
         source.keep = KEEP_OUTSIDE
@@ -142,6 +147,7 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
         end(c, index, NULL)      # nobody asked: it is as if we had not either
         return
     source_of(c, flight, &source)
+    source.told = 0
     if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
                      c.response, c.entry) == JUDGE_STORE:
         store_put(c.store, c.entry, c.now_ms)
@@ -175,7 +181,7 @@ cdef void end(coordinator_t *c, uint32_t index, const fd_entry_t *entry) noexcep
             bump(c.counters, FD_C_slow_full, 1)
             fail(c, parent, EDE_OTHER, FD_ERROR_BUSY)
             entry = NULL         # c.entry is another one's now
-    suspect_cleared(c.post, flight.question.key_hash)
+    suspect_cleared(c, flight.question.key_hash)
     inflight_remove(c, index)
 
 

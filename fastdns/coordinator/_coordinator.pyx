@@ -17,6 +17,7 @@ from fastdns._shm cimport (
     FD_ENTRY_MAX,
     FD_MAX_UPSTREAMS,
     FD_MAX_WORKERS,
+    FD_QNAME_MAX,
     FD_STEP_SLOW,
     fd_at,
     fd_block,
@@ -29,28 +30,26 @@ from fastdns._shm cimport (
     fd_load64,
     fd_part_t,
     fd_region_t,
+    fd_slow_t,
     fd_step_t,
     fd_store32,
 )
+from fastdns._suspects cimport DEATHS_MAX
 from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
+from fastdns.coordinator._channels cimport channel_clear
+from fastdns.coordinator._connection cimport connections_open
 from fastdns.coordinator._cut cimport cut_open
-from fastdns.coordinator._deaths cimport (
-    DEATH_QUARANTINED,
-    DEATH_SUSPECT,
-    death_rc,
-    deaths_recover,
-    quarantine_open,
-)
+from fastdns.coordinator._deaths cimport death_t, deaths_recover, quarantine_open
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
 from fastdns.coordinator._policy cimport policy_open
 from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._queue cimport SlowQueue, slow_open
-from fastdns.coordinator._state cimport NONE, UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
+from fastdns.coordinator._state cimport UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach, store_count_blocks
 from fastdns.coordinator._table cimport table_changes
-from fastdns.coordinator._tcp cimport tcp_open
 from fastdns.coordinator._udp cimport udp_open
 from fastdns.coordinator._upstream cimport upstream_inherit
 
@@ -160,8 +159,7 @@ cdef class Coordinator:
         cdef uint32_t i
         c.channels = <channel_t *>_take(max(channels, 1) * sizeof(channel_t))
         for i in range(channels):
-            c.channels[i].fd = -1
-            c.channels[i].attempts = NONE
+            channel_clear(&c.channels[i])
         for i in range(c.upstream_count):
             c.upstreams[i].config = &c.config.upstreams[i]
             c.upstreams[i].first_channel = <uint16_t>(i * UPSTREAM_CHANNELS)
@@ -173,7 +171,7 @@ cdef class Coordinator:
             c.restored = <uint8_t *>_reserve(MESSAGE_MAX + 1)
         c.entry = <fd_entry_t *>_reserve(FD_ENTRY_MAX)
         series_open(c)
-        if not (inflight_open(c, waiting) and policy_open(c) and udp_open(c) and tcp_open(c)
+        if not (inflight_open(c, waiting) and policy_open(c) and udp_open(c) and connections_open(c)
                 and probes_open(c) and cut_open(c)):
             raise MemoryError("no memory")
 
@@ -198,16 +196,20 @@ cdef class Coordinator:
             raise MemoryError("no memory")
         store_count_blocks(c.store, c.config)
 
-    def recover(self) -> tuple[str, int, bytes] | None:
+    def recover(self) -> list[tuple[str, int, bytes]]:
         """What a predecessor had in hand when it died: ("suspect" or "quarantined", key hash, qname)."""
-        cdef uint64_t key_hash = 0
-        cdef uint32_t octets = min(fd_load32(&self.c.post.in_hand.len), <uint32_t>255)
-        cdef death_rc rc = deaths_recover(self.c.post, self.c.now_ms, &key_hash)
+        cdef death_t[2] deaths
+        cdef uint32_t octets
+        cdef int i
+        deaths_recover(self.c.post, self.c.now_ms, deaths)
         quarantine_open(self.c)
-        if rc != DEATH_SUSPECT and rc != DEATH_QUARANTINED:
-            return None
-        qname = (<const char *>self.c.post.in_hand_qname)[:octets]
-        return "quarantined" if rc == DEATH_QUARANTINED else "suspect", key_hash, qname
+        found = []
+        for i in range(2):
+            if deaths[i].note != NULL:
+                octets = min(fd_load32(&deaths[i].note.qname_len), <uint32_t>FD_QNAME_MAX)
+                found.append(("quarantined" if deaths[i].deaths >= DEATHS_MAX else "suspect", deaths[i].key_hash,
+                              (<const char *>deaths[i].note.qname)[:octets]))
+        return found
 
     def programs(self) -> list[tuple[int, int, bytes]]:
         """What the Python thread has to do: block, step, and JSON that describes it."""
@@ -222,14 +224,14 @@ cdef class Coordinator:
             steps = <const fd_step_t *>fd_at(c.config, block.steps.off)
             for i in range(block.steps.count):
                 if steps[i].kind == FD_STEP_SLOW:
-                    part = <const fd_part_t *>fd_at(c.config, steps[i].argument)
+                    part = &(<const fd_slow_t *>fd_at(c.config, steps[i].argument)).program
                     text = <const char *>fd_at(c.config, part.off)
                     found.append((number, steps[i].number, <bytes>text[:part.count]))
         return found
 
     def open_queue(self) -> SlowQueue:
         """The thread's end of the queues; steps of the thread wait for it from now on. Raises MemoryError."""
-        self.c.slow = slow_open(self.c.wake)
+        self.c.slow = slow_open(self.c.wake, &self.c.post.thread_in_hand)
         if self.c.slow == NULL:
             raise MemoryError("no memory for the Python thread's queues")
         return SlowQueue.of(self.c.slow)
@@ -239,3 +241,6 @@ cdef class Coordinator:
         fd_store32(&self.c.post.pid, os.getpid())
         with nogil:
             loop_run(self.c)
+        if self.c.slow != NULL:    # it leaves in order: what the thread still works on killed nobody
+            self.c.slow.closed = True
+            hand_clear(&self.c.post.thread_in_hand)

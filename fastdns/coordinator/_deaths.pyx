@@ -1,88 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In hand, suspect, quarantine: a question that kills the coordinator costs two of them."""
+"""Suspects and quarantine: a question that kills the coordinator costs two of them."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t, uint64_t
 
-from fastdns._shm cimport (
-    FD_QNAME_MAX,
-    FD_QUARANTINE,
-    fd_load64,
-    fd_post_t,
-    fd_quarantine_t,
-    fd_release64,
-    fd_store32,
-    fd_store64,
-)
+from fastdns._shm cimport fd_load64, fd_post_t, fd_question_in_hand_t
 from fastdns._stats cimport FD_C_poisoned, bump
+from fastdns._suspects cimport (
+    DEATHS_MAX,
+    suspect_acquit,
+    suspect_add,
+    suspect_deaths,
+    suspect_refused,
+    suspects_count,
+)
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._state cimport coordinator_t
 
 
-cdef void hand_take(fd_post_t *post, uint64_t key_hash, const uint8_t *qname,
-                    uint32_t qname_len) noexcept nogil:
-    qname_len = min(qname_len, <uint32_t>FD_QNAME_MAX)
-    memcpy(post.in_hand_qname, qname, qname_len)
-    fd_store32(&post.in_hand.len, qname_len)
-    # Released: the name is whole before the hash says so, whatever the compiler would prefer.
-    fd_release64(&post.in_hand.hash, key_hash)
-
-
-cdef void hand_clear(fd_post_t *post) noexcept nogil:
-    fd_release64(&post.in_hand.hash, 0)
-
-
-cdef void suspect_cleared(fd_post_t *post, uint64_t key_hash) noexcept nogil:
-    if post.in_hand.suspect == key_hash:
-        post.in_hand.deaths = 0
-        fd_release64(&post.in_hand.suspect, 0)
-
-
-cdef void quarantine_add(fd_post_t *post, uint64_t key_hash, uint64_t now_ms) noexcept nogil:
-    # Into a free place, else into the one that ends first.
-    cdef fd_quarantine_t *place = &post.quarantine[0]
-    cdef uint32_t i
-    for i in range(<uint32_t>FD_QUARANTINE):
-        if post.quarantine[i].key_hash == key_hash or post.quarantine[i].until_ms <= now_ms:
-            place = &post.quarantine[i]
-            break
-        if post.quarantine[i].until_ms < place.until_ms:
-            place = &post.quarantine[i]
-    place.until_ms = now_ms + QUARANTINE_MS
-    fd_store64(&place.key_hash, key_hash)
-
-
-cdef death_rc deaths_recover(fd_post_t *post, uint64_t now_ms, uint64_t *key_hash) noexcept nogil:
-    cdef uint64_t hash = fd_load64(&post.in_hand.hash)
-    key_hash[0] = hash
-    if hash == 0:
-        return DEATH_CLEAN
-    if post.in_hand.suspect == hash:
-        # Refused before the notes are cleared: a death in between repeats this, and forgets nothing.
-        quarantine_add(post, hash, now_ms)
+cdef void blame(fd_post_t *post, fd_question_in_hand_t *hand, uint64_t now_ms, death_t *out) noexcept nogil:
+    out.key_hash = fd_load64(&hand.hash)
+    out.note = hand
+    # Remembered before the note is cleared: a death in between repeats this, and forgets nothing.
+    out.deaths = suspect_add(post.suspects, out.key_hash, now_ms)
+    if out.deaths >= <uint32_t>DEATHS_MAX:
         bump(&post.counters[0], FD_C_poisoned, 1)
-        post.in_hand.deaths = 0
-        fd_release64(&post.in_hand.suspect, 0)
-        hand_clear(post)
-        return DEATH_QUARANTINED
-    post.in_hand.deaths = 1
-    fd_release64(&post.in_hand.suspect, hash)
-    hand_clear(post)
-    return DEATH_SUSPECT
+
+
+cdef void deaths_recover(fd_post_t *post, uint64_t now_ms, death_t[2] out) noexcept nogil:
+    # Which of the two threads it was that died nobody says. Both questions are suspects then, but a
+    # known suspect explains the death alone.
+    cdef uint64_t loops = fd_load64(&post.in_hand.hash)
+    cdef uint64_t threads = fd_load64(&post.thread_in_hand.hash)
+    cdef bint loops_known = loops != 0 and suspect_deaths(post.suspects, loops, now_ms) != 0
+    cdef bint threads_known = threads != 0 and suspect_deaths(post.suspects, threads, now_ms) != 0
+    out[0].note = out[1].note = NULL
+    if loops and (loops_known or not threads_known):
+        blame(post, &post.in_hand, now_ms, &out[0])
+    if threads and threads != loops and (threads_known or not loops_known):
+        blame(post, &post.thread_in_hand, now_ms, &out[1])
+    hand_clear(&post.in_hand)
+    hand_clear(&post.thread_in_hand)
 
 
 cdef void quarantine_open(coordinator_t *c) noexcept nogil:
-    cdef uint32_t i
-    c.quarantined = 0
-    for i in range(<uint32_t>FD_QUARANTINE):
-        if c.post.quarantine[i].key_hash != 0 and c.post.quarantine[i].until_ms > c.now_ms:
-            c.quarantined += 1
+    c.suspected = suspects_count(c.post.suspects, 1, c.now_ms)
+    c.quarantined = suspects_count(c.post.suspects, DEATHS_MAX, c.now_ms)
 
 
-cdef bint quarantine_refuses(coordinator_t *c, uint64_t key_hash) noexcept nogil:
-    cdef uint32_t i
-    if c.quarantined == 0:
-        return False
-    for i in range(<uint32_t>FD_QUARANTINE):
-        if c.post.quarantine[i].key_hash == key_hash and c.post.quarantine[i].until_ms > c.now_ms:
-            return True
-    return False
+cdef void suspect_cleared(coordinator_t *c, uint64_t key_hash) noexcept nogil:
+    if c.suspected == c.quarantined or suspect_deaths(c.post.suspects, key_hash, c.now_ms) != 1:
+        return
+    suspect_acquit(c.post.suspects, key_hash)
+    c.suspected -= 1
+
+
+cdef bint quarantine_refuses(const coordinator_t *c, uint64_t key_hash) noexcept nogil:
+    return c.quarantined != 0 and suspect_refused(c.post.suspects, key_hash, c.now_ms)

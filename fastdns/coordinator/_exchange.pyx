@@ -8,9 +8,9 @@
           |  `-- rcode of `failover` --> each of the other upstreams
           |  `-- rcode of `next`, NODATA --> the forward behind
           |  `-- SERVFAIL and the like --> another upstream, once
-          |  `-- nobody there --> another upstream; none left: once more from other ports
-          |  `-- TCP connection lost --> a new one, once; then another upstream
-          `-- silence --> another port, then another upstream, waiting longer each time
+          |  `-- nobody there --> another upstream; none left: all of them again from other ports
+          |  `-- TCP connection lost --> another one
+          `-- silence --> another port or connection, then another upstream, waiting longer each time
     4 s in all (question_deadline_ms), then failure
 """
 
@@ -38,7 +38,7 @@ from fastdns.coordinator._ask cimport ask, ask_again, ask_at_once, go_on, turn_t
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
 from fastdns.coordinator._cut cimport cut_learn, cut_next
-from fastdns.coordinator._deaths cimport hand_clear
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._health cimport health_next, health_passed
 from fastdns.coordinator._inflight cimport (
     attempt_find,
@@ -53,7 +53,6 @@ from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
-    FLIGHT_AGAIN,
     FLIGHT_CHECK,
     FLIGHT_LATE,
     FLIGHT_NO_EDNS,
@@ -66,17 +65,17 @@ from fastdns.coordinator._state cimport (
     upstream_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport upstream_answered, upstream_checked, upstream_measured
+from fastdns.coordinator._upstream cimport rtt_checked, rtt_measured, upstream_answered
 
-cdef extern from "coordinator/_debug.h" nogil:
-    void fd_debug_silence(const uint8_t *qname, uint32_t qname_len) noexcept
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
 
 
 cdef void exchange_silence(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
-    fd_debug_silence(flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
+    fd_debug_crash("late", flight_qname(c, &c.flights[index]), c.flights[index].question.qname_len)
     ask_again(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 # --- answered ---
@@ -105,6 +104,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
     index = c.attempts[attempt].flight
     flight = &c.flights[index]
     hand_take_flight(c, index)
+    fd_debug_crash("response", flight_qname(c, flight), flight.question.qname_len)
     if edns_refused(flight, msg, octets):
         without_edns(c, index, attempt)
     elif not response_matches(msg, octets, flight_asked_name(c, flight), flight_asked(c, flight).qname_len,
@@ -117,15 +117,15 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         checked(c, index, attempt)
     else:
         answered(c, index, attempt, msg, cut)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void checked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept nogil:
     # Whatever it says, somebody is there. It is none of the clients' exchanges, and not counted among them.
     cdef uint32_t channel = c.attempts[attempt].channel
     cdef upstream_t *upstream = &c.upstreams[channel_upstream(channel)]
-    if channel_is_tcp(channel) == upstream.config.force_tcp:
-        upstream_checked(upstream, <uint32_t>c.now_us - c.attempts[attempt].sent_us)
+    rtt_checked(&upstream.tcp if channel_is_tcp(channel) else &upstream.udp,
+                <uint32_t>c.now_us - c.attempts[attempt].sent_us)
     health_passed(c, index)
 
 
@@ -139,9 +139,8 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
     upstream_answered(&c.upstreams[upstream])
     count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
-    if tcp == c.upstreams[upstream].config.force_tcp:
-        upstream_measured(&c.upstreams[upstream], time_us,
-                          flight.state & FLIGHT_LATE and upstream == flight.upstream)
+    rtt_measured(&c.upstreams[upstream].tcp if tcp else &c.upstreams[upstream].udp, time_us,
+                 flight.state & FLIGHT_LATE and upstream == flight.upstream)
     if not tcp and (cut or c.response.flags & FLAG_TC):
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)
@@ -209,8 +208,8 @@ cdef void hand_over(coordinator_t *c, uint32_t index) noexcept nogil:
     while flight.attempts != NONE:
         attempt_remove(c, flight.attempts)
     flight_uncount(c, flight)
-    flight.tries = flight.failed_by = 0
-    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_AGAIN | FLIGHT_LATE)
+    flight.tries = flight.failures = flight.failed_by = 0
+    flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_LATE)
     go_on(c, index)
 
 
@@ -267,26 +266,26 @@ cdef void exchange_resume(coordinator_t *c, uint32_t index) noexcept nogil:
     timers_clear(&c.timers, index)
     hand_take_flight(c, index)
     go_on(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_made(coordinator_t *c, uint32_t index) noexcept nogil:
     c.flights[index].state &= ~<uint16_t>FLIGHT_SLOW
     hand_take_flight(c, index)
     conclude_made(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void ask_own(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
     ask(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_take_flight(c, index)
     go_on(c, index)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void exchange_own(coordinator_t *c) noexcept nogil:

@@ -21,6 +21,10 @@ cdef hosts_rc hosts_answer(const coordinator_t *c, const fd_hosts_t *hosts, cons
 cdef uint32_t family_answer(const fd_family_t *family, const question_t *question, const uint8_t *qname,
                             uint8_t *out) noexcept nogil
 
+# Whether hosts_answer would be anything but HOSTS_PASS.
+cdef bint hosts_speaks(const coordinator_t *c, const fd_hosts_t *hosts, const question_t *question,
+                       const uint8_t *qname) noexcept nogil
+
 # What `whoami` answers: the client's address, and its port and protocol as SRV. Returns the message's
 # length.
 cdef uint32_t whoami_answer(const fd_question_client_t *client, const question_t *question,

@@ -156,6 +156,13 @@ cdef const fd_host_t *find(const coordinator_t *c, const fd_hosts_t *hosts, cons
     return host if host.v4_count or host.v6_count else NULL
 
 
+cdef bint hosts_speaks(const coordinator_t *c, const fd_hosts_t *hosts, const question_t *question,
+                       const uint8_t *qname) noexcept nogil:
+    cdef bint ours = False
+    cdef const fd_host_t *host = find(c, hosts, question, qname, &ours)
+    return ours and (host != NULL or not name_listed(c, &hosts.through, qname, question.qname_len))
+
+
 cdef hosts_rc hosts_answer(const coordinator_t *c, const fd_hosts_t *hosts, const question_t *question,
                            const uint8_t *qname, uint8_t *out, uint32_t *octets) noexcept nogil:
     cdef writer_t w

@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastdns._memory cimport fd_reserve, fd_take
 from fastdns._shm cimport FD_PLUGIN_FORWARD, FD_Q_ALONE, fd_block, fd_zone
 from fastdns._stats cimport FD_C_inflight_full, bump
-from fastdns.coordinator._deaths cimport hand_take
+from fastdns.coordinator._hand cimport hand_take
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     CHANGE_SHARE,
@@ -115,7 +115,7 @@ cdef const uint8_t *flight_qname(const coordinator_t *c, const flight_t *flight)
 
 cdef void hand_take_flight(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take(&c.post.in_hand, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
 
 
 cdef const question_t *flight_asked(const coordinator_t *c, const flight_t *flight) noexcept nogil:
@@ -153,6 +153,8 @@ cdef change_t *flight_change(coordinator_t *c, flight_t *flight) noexcept nogil:
     change.depth = 0
     change.back_count = 0
     change.options_len = 0
+    change.marks = 0
+    change.told = 0
     memcpy(change.qname, flight_name(c, flight), flight.question.qname_len)
     return change
 
@@ -327,7 +329,10 @@ cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t chan
     attempt.channel_next = channel.attempts
     if channel.attempts != NONE:
         c.attempts[channel.attempts].channel_prev = <uint16_t>index
+    else:
+        channel.oldest = <uint16_t>index
     channel.attempts = <uint16_t>index
+    channel.outstanding += 1
     if flight.attempt_count:
         c.extra_attempts += 1
     flight.attempt_count += 1
@@ -337,6 +342,7 @@ cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t chan
 cdef void attempt_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef attempt_t *attempt = &c.attempts[index]
     cdef flight_t *flight = &c.flights[attempt.flight]
+    cdef channel_t *channel = &c.channels[attempt.channel]
     cdef uint16_t *link = &c.attempt_buckets[attempt_bucket(c, attempt.channel, attempt.id)]
     while link[0] != index:
         link = &c.attempts[link[0]].next
@@ -350,7 +356,12 @@ cdef void attempt_remove(coordinator_t *c, uint32_t index) noexcept nogil:
     if attempt.channel_prev != NONE:
         c.attempts[attempt.channel_prev].channel_next = attempt.channel_next
     else:
-        c.channels[attempt.channel].attempts = attempt.channel_next
+        channel.attempts = attempt.channel_next
+    if channel.oldest == index:
+        channel.oldest = attempt.channel_prev
+    if channel.unsent == index:
+        channel.unsent = attempt.channel_prev
+    channel.outstanding -= 1
     flight.attempt_count -= 1
     if flight.attempt_count:
         c.extra_attempts -= 1

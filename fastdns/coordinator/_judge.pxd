@@ -15,6 +15,7 @@ ctypedef struct source_t:
     uint8_t plugin               # FD_PLUGIN_*: what made it
     uint8_t marks                # FD_ENTRY_*
     uint8_t keep                 # KEEP_*
+    uint16_t told                # as in fd_entry_t
 
 cdef enum:                       # source_t.keep
     KEEP_POSITIVE = 1            # answers with records may be stored

@@ -143,6 +143,7 @@ cdef void fill_header(const source_t *source, const question_t *question, const 
     entry.zone = source.zone
     entry.plugin = source.plugin
     entry.marks = source.marks
+    entry.told = source.told
     if source.block.flags & FD_BLOCK_KEEP_TTL:
         entry.marks |= FD_ENTRY_KEEP_TTL
     entry.msg_flags = response.flags & (FLAG_AA | FLAG_TC | FLAG_RA | FLAG_AD | FLAG_RCODE)

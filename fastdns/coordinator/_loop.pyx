@@ -25,6 +25,7 @@ from fastdns._shm cimport (
     fd_store64,
 )
 from fastdns._stats cimport FD_C_wakeups, bump
+from fastdns._suspects cimport suspect_deaths
 from fastdns._sys cimport (
     EPOLLET,
     EPOLLIN,
@@ -34,7 +35,8 @@ from fastdns._sys cimport (
     ring_eventfd,
     watch,
 )
-from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
+from fastdns.coordinator._channels cimport channel_is_tcp
+from fastdns.coordinator._connection cimport connection_event, connection_message
 from fastdns.coordinator._delivery cimport wake_workers
 from fastdns.coordinator._exchange cimport exchange_own, exchange_response, exchange_silence
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
@@ -45,7 +47,7 @@ from fastdns.coordinator._state cimport coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_sweep
 from fastdns.coordinator._sweep cimport sweep_step
 from fastdns.coordinator._take cimport take_question
-from fastdns.coordinator._tcp cimport tcp_event, tcp_message, tcp_tend
+from fastdns.coordinator._tcp cimport tcp_tend
 from fastdns.coordinator._timers cimport TIMER_NONE, timers_pop, timers_wait
 from fastdns.coordinator._udp cimport udp_receive, udp_tend
 from fastdns.coordinator._upstream cimport upstream_wait_ms
@@ -78,17 +80,16 @@ cdef void beat(coordinator_t *c) noexcept nogil:
 cdef void try_suspect(coordinator_t *c) noexcept nogil:
     # What a predecessor died on stands first in its ring still, if it died while it took it: alone
     # and before anything else, so that a second death has one cause.
-    cdef uint64_t suspect = fd_load64(&c.post.in_hand.suspect)
     cdef uint32_t i
     cdef worker_link_t *link
     cdef fd_record_t *record
-    if suspect == 0:
+    if c.suspected == 0:
         return
     for i in range(c.worker_count):
         link = &c.workers[i]
         record = ring_next(&link.questions)
         if (record != NULL and ring_record_len(&link.questions) >= sizeof(fd_question_t)
-                and (<fd_question_t *>record).key_hash == suspect):
+                and suspect_deaths(c.post.suspects, (<fd_question_t *>record).key_hash, c.now_ms) != 0):
             take_question(c, i, record, ring_record_len(&link.questions))
             ring_release(&link.questions)
             settle(c)
@@ -119,13 +120,12 @@ cdef uint32_t on_udp(coordinator_t *c, uint32_t channel) noexcept nogil:
 
 
 cdef uint32_t on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexcept nogil:
-    cdef uint32_t upstream = channel_upstream(channel)
     cdef uint32_t octets = 0
     cdef uint32_t count = 0
     cdef const unsigned char *msg
-    tcp_event(c, upstream, events)
+    connection_event(c, channel, events)
     while True:                  # 5,461 times at most: what rx can hold of the smallest messages
-        msg = tcp_message(c, upstream, &octets)
+        msg = connection_message(c, channel, &octets)
         if msg == NULL:
             return count
         exchange_response(c, channel, msg, octets, False)
@@ -209,7 +209,7 @@ cdef void note_waits(coordinator_t *c) noexcept nogil:
     # before anything is measured is long.
     cdef uint32_t i
     for i in range(c.upstream_count):
-        if c.upstreams[i].srtt_us:
+        if c.upstreams[i].udp.srtt_us:
             fd_store16(&c.post.upstream_wait_ms[i], <uint16_t>upstream_wait_ms(&c.upstreams[i], 1))
 
 

@@ -27,6 +27,13 @@ cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_MOD
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ                 # octets that the peer has not acknowledged
+
 cdef extern from "<sys/random.h>" nogil:
     long getrandom(void *out, size_t octets, unsigned int flags)
 

@@ -22,15 +22,15 @@ cdef bint policy_open(coordinator_t *c) noexcept nogil
 cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil
 
 # Whether the upstream that was asked last fares well.
-cdef bint policy_well(const coordinator_t *c, const flight_t *flight) noexcept nogil
+cdef bint policy_well(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # ms until the question is put to a second upstream as well: the time in which 19 of 20 answers of the
 # first come. 0: there is nobody else, or nothing is known of the first.
-cdef uint32_t policy_hedge_ms(const coordinator_t *c, const flight_t *flight) noexcept nogil
+cdef uint32_t policy_hedge_ms(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # That second upstream, once: it is paid for here. NONE: nobody else fares well, or too many were asked.
 cdef uint32_t policy_hedge(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # The next one in its order, where somebody may be, behind the one that was asked last; if there is
 # none, the same one; NONE if nobody is at any of them.
-cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexcept nogil
+cdef uint32_t policy_next(coordinator_t *c, const flight_t *flight) noexcept nogil

@@ -23,7 +23,7 @@ from fastdns._stats cimport FD_C_all_down, bump
 from fastdns.coordinator._health cimport health_doubt
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport NONE, choice_t, coordinator_t, flight_t, upstream_t
-from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES, upstream_takes_us
+from fastdns.coordinator._upstream cimport PROBE_MS, SILENCES, upstream_takes_us, upstream_way
 
 cdef enum:                       # how an upstream fares, the best first
     FARES_WELL = 0
@@ -91,14 +91,14 @@ cdef uint64_t turn_order(choice_t *choice, uint32_t count) noexcept nogil:
     return (as_written() & ~((<uint64_t>16 << (4 * first)) - 1)) | before << 4 | first
 
 
-cdef uint64_t fastest_order(const coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
+cdef uint64_t fastest_order(coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
     # By insertion: there are 16 at most. One that has not answered yet stands first, to be measured.
     cdef uint8_t[FD_FORWARD_UPSTREAMS] places
     cdef uint32_t i, k, srtt_us
     for i in range(forward.upstream_count):
-        srtt_us = c.upstreams[forward.upstreams[i]].srtt_us
+        srtt_us = upstream_way(&c.upstreams[forward.upstreams[i]]).srtt_us
         k = i
-        while k and c.upstreams[forward.upstreams[places[k - 1]]].srtt_us > srtt_us:
+        while k and upstream_way(&c.upstreams[forward.upstreams[places[k - 1]]]).srtt_us > srtt_us:
             places[k] = places[k - 1]
             k -= 1
         places[k] = <uint8_t>i
@@ -120,12 +120,12 @@ cdef uint64_t make_order(coordinator_t *c, const fd_forward_t *forward) noexcept
 # --- choosing ---
 
 
-cdef uint32_t lag_us(const coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
+cdef uint32_t lag_us(coordinator_t *c, const fd_forward_t *forward) noexcept nogil:
     # An upstream that takes longer than this lags behind the quickest.
     cdef uint32_t quickest = 0
     cdef uint32_t srtt_us, i
     for i in range(forward.upstream_count):
-        srtt_us = c.upstreams[forward.upstreams[i]].srtt_us
+        srtt_us = upstream_way(&c.upstreams[forward.upstreams[i]]).srtt_us
         if srtt_us and c.upstreams[forward.upstreams[i]].silences == 0:
             quickest = min(srtt_us, quickest) if quickest else srtt_us
     if quickest == 0:
@@ -133,7 +133,7 @@ cdef uint32_t lag_us(const coordinator_t *c, const fd_forward_t *forward) noexce
     return max(LAG_TIMES * quickest, quickest + <uint32_t>LAG_MS * 1000)
 
 
-cdef uint32_t fares(const coordinator_t *c, const fd_forward_t *forward, uint32_t upstream,
+cdef uint32_t fares(coordinator_t *c, const fd_forward_t *forward, uint32_t upstream,
                     uint32_t slow_us) noexcept nogil:
     if forward.max_fails and c.upstreams[upstream].check.fails > forward.max_fails:
         return FARES_DOWN
@@ -142,7 +142,7 @@ cdef uint32_t fares(const coordinator_t *c, const fd_forward_t *forward, uint32_
     return FARES_SLOWLY if upstream_takes_us(&c.upstreams[upstream], c.now_ms) > slow_us else FARES_WELL
 
 
-cdef bint policy_well(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+cdef bint policy_well(coordinator_t *c, const flight_t *flight) noexcept nogil:
     return fares(c, flight.forward, flight.upstream, lag_us(c, flight.forward)) == FARES_WELL
 
 
@@ -210,7 +210,7 @@ cdef uint32_t policy_first(coordinator_t *c, flight_t *flight) noexcept nogil:
     return all_down(c, flight) if best_fares == FARES_DOWN else best
 
 
-cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+cdef uint32_t policy_next(coordinator_t *c, const flight_t *flight) noexcept nogil:
     cdef const fd_forward_t *forward = flight.forward
     cdef uint32_t count = forward.upstream_count
     cdef uint32_t place = 0
@@ -234,8 +234,8 @@ cdef uint32_t policy_next(const coordinator_t *c, const flight_t *flight) noexce
 # --- hedging ---
 
 
-cdef uint32_t policy_hedge_ms(const coordinator_t *c, const flight_t *flight) noexcept nogil:
-    cdef uint32_t late_us = c.upstreams[flight.upstream].late_us
+cdef uint32_t policy_hedge_ms(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint32_t late_us = c.upstreams[flight.upstream].udp.late_us
     if flight.forward.upstream_count < 2 or late_us == 0:
         return 0
     return max((late_us + 999) // 1000, <uint32_t>HEDGE_MIN_MS)

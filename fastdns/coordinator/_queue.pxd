@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastdns._ring cimport ring_t
-from fastdns._shm cimport fd_record_t, fd_ring_t, sockaddr_in6
+from fastdns._shm cimport fd_question_in_hand_t, fd_record_t, fd_ring_t, sockaddr_in6
 
 cdef enum:
     SLOW_RING = 256 * 1024       # octets; a record is half of it at most: any message fits
@@ -24,6 +24,8 @@ cdef enum:                       # fd_record_t.kind of a result
 cdef enum:                       # slow_result_t.flags
     SLOW_BACK = 1                # SLOW_GO: the answer is to come back to this step
     SLOW_PASSING = 2             # SLOW_DONE: never stored
+    SLOW_TOLD = 4                # SLOW_DONE: the step's EDNS option goes out with it
+    SLOW_TRANSLATED = 8          # SLOW_DONE: dns64 made it of A records
 
 # Who asked, where a step wants to know.
 ctypedef struct slow_client_t:
@@ -42,6 +44,7 @@ ctypedef struct slow_job_t:
     uint16_t qclass
     uint8_t key_flags
     uint8_t variant              # 4 or 6 where answers differ by the client's family
+    uint8_t flags                # FD_Q_*
     uint8_t qname_len            # lower case, wire: behind this struct, then the message
     uint32_t message_len         # SLOW_ANSWER
     slow_client_t client
@@ -74,10 +77,11 @@ ctypedef struct slow_t:
     bint put                     # since the thread was last woken
     uint16_t waiting[SLOW_BLOCKS]    # jobs of each block under way
     uint64_t busy_since_ms       # thread: when it began with the job in hand, 0: none
-    uint64_t busy_key            # thread: that job's key hash
+    fd_question_in_hand_t *hand  # thread: that job's question, where a successor finds it
+    bint closed                  # the coordinator leaves: the thread takes nothing in hand any more; under the GIL
 
 # Take the memory. wake_loop: rung when a result was put. NULL: no memory, no descriptors.
-cdef slow_t *slow_open(int wake_loop) noexcept nogil
+cdef slow_t *slow_open(int wake_loop, fd_question_in_hand_t *hand) noexcept nogil
 
 # Put a job: fill in all but record, serial and the lengths behind it. Returns its serial, 0 when
 # the queue is full or the block has `limit` jobs under way.

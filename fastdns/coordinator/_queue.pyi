@@ -2,7 +2,7 @@
 from typing import TypeAlias
 
 Client: TypeAlias = tuple[str, int, str, int, bool]
-Job: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int, int, Client | None, bytes]
+Job: TypeAlias = tuple[int, int, int, int, int, bytes, int, int, int, int, int, Client | None, bytes]
 
 class SlowQueue:
     def wait(self, timeout_ms: int) -> bool: ...

@@ -26,6 +26,7 @@ from fastdns._shm cimport (
     fd_announce_sleep,
     fd_load64,
     fd_must_wake,
+    fd_question_in_hand_t,
     fd_record_t,
     fd_store32,
     fd_store64,
@@ -33,6 +34,10 @@ from fastdns._shm cimport (
     sockaddr_in6,
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
+from fastdns.coordinator._hand cimport hand_clear, hand_take
+
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int count, int flags)
@@ -55,7 +60,7 @@ cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t value)
 
 
-cdef slow_t *slow_open(int wake_loop) noexcept nogil:
+cdef slow_t *slow_open(int wake_loop, fd_question_in_hand_t *hand) noexcept nogil:
     cdef slow_t *slow = <slow_t *>fd_take(sizeof(slow_t), 0)
     if slow == NULL:
         return NULL
@@ -63,6 +68,7 @@ cdef slow_t *slow_open(int wake_loop) noexcept nogil:
     slow.results_data = <uint8_t *>fd_reserve(SLOW_RING)
     slow.wake_thread = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     slow.wake_loop = wake_loop
+    slow.hand = hand
     if slow.jobs_data == NULL or slow.results_data == NULL or slow.wake_thread < 0:
         free(slow.jobs_data)
         free(slow.results_data)
@@ -133,7 +139,7 @@ cdef uint64_t slow_stuck(const slow_t *slow, uint64_t now_ms) noexcept nogil:
     cdef uint64_t since = fd_load64(&slow.busy_since_ms)
     if since == 0 or now_ms < since + SLOW_STUCK_MS:
         return 0
-    return fd_load64(&slow.busy_key)
+    return fd_load64(&slow.hand.hash)
 
 
 cdef tuple _address_of(const sockaddr_in6 *address):
@@ -179,7 +185,7 @@ cdef class SlowQueue:
 
     def take(self):
         """The next job, or None: kind, flight, serial, block, step, qname, qtype, qclass, key_flags,
-        variant, client, message.
+        variant, flags, client, message.
 
         client: None, or (address, port, server's address, server's port, over TCP). The thread has
         this job in hand until it puts the result.
@@ -189,18 +195,19 @@ cdef class SlowQueue:
         cdef const uint8_t *behind
         cdef object client = None
         cdef tuple taken
-        if record == NULL:
+        if record == NULL or self.slow.closed:
             return None
         behind = <const uint8_t *>record + sizeof(slow_job_t)
         if job.client.peer.sin6_family:
             client = (*_address_of(&job.client.peer), *_address_of(&job.client.local), bool(job.client.tcp))
         taken = (
             record.kind, job.flight, job.serial, job.block, job.step, <bytes>behind[:job.qname_len], job.qtype,
-            job.qclass, job.key_flags, job.variant, client,
+            job.qclass, job.key_flags, job.variant, job.flags, client,
             <bytes>behind[job.qname_len:job.qname_len + job.message_len],
         )
-        fd_store64(&self.slow.busy_key, job.key_hash)
+        hand_take(self.slow.hand, job.key_hash, behind, job.qname_len)
         fd_store64(&self.slow.busy_since_ms, boottime_ms())
+        fd_debug_crash("thread", behind, job.qname_len)
         ring_release(&self.jobs)
         return taken
 
@@ -243,6 +250,7 @@ cdef class SlowQueue:
             memcpy(behind, <const uint8_t *>part, len(part))
             behind += len(part)
         fd_store64(&self.slow.busy_since_ms, 0)
+        hand_clear(self.slow.hand)
         ring_commit(&self.results)
         ring_eventfd(self.slow.wake_loop)
         return True

@@ -18,6 +18,7 @@ from fastdns._shm cimport (
     fd_store64,
     fd_upstream_series_t,
     fd_upstream_t,
+    sockaddr_in6,
 )
 from fastdns._stats cimport bump
 from fastdns.coordinator._inflight cimport flight_qname
@@ -137,13 +138,13 @@ cdef void count_failed_check(coordinator_t *c, uint32_t upstream) noexcept nogil
 
 
 cdef uint64_t whose(const fd_upstream_t *upstream) noexcept nogil:
-    # FNV-1a over what tells one upstream from another.
-    cdef const uint8_t *octets = <const uint8_t *>upstream
+    # FNV-1a over what tells one upstream from another: its address, and whether it is asked over TCP.
+    cdef const uint8_t *octets = <const uint8_t *>&upstream.address
     cdef uint64_t total = <uint64_t>0xcbf29ce484222325
     cdef uint32_t i
-    for i in range(<uint32_t>sizeof(fd_upstream_t)):
+    for i in range(<uint32_t>sizeof(sockaddr_in6)):
         total = (total ^ octets[i]) * <uint64_t>0x100000001b3
-    return total
+    return (total ^ upstream.force_tcp) * <uint64_t>0x100000001b3
 
 
 cdef void series_open(coordinator_t *c) noexcept nogil:

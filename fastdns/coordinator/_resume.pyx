@@ -13,10 +13,10 @@ from libc.string cimport memcpy, memset
 from fastdns._name cimport key_extra, name_fold_hash
 from fastdns._proto cimport EDE_OTHER, MESSAGE_MAX
 from fastdns._shm cimport (
+    FD_ENTRY_TRANSLATED,
     FD_ERROR_BUSY,
     FD_ERROR_PLUGIN,
     FD_NO_ZONE,
-    FD_PLUGIN_DNS64,
     FD_PLUGIN_TEMPLATE,
     FD_Q_ALONE,
     FD_Q_RD,
@@ -26,11 +26,13 @@ from fastdns._shm cimport (
     fd_entry_t,
     fd_zone,
 )
-from fastdns._stats cimport bump
+from fastdns._stats cimport FD_C_quarantined, bump
+from fastdns._suspects cimport suspect_add
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._conclude cimport fail, find_stored
-from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_add
+from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._exchange cimport exchange_made, exchange_resume
+from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport (
     child_join,
     flight_begin,
@@ -44,6 +46,8 @@ from fastdns.coordinator._queue cimport (
     SLOW_GO,
     SLOW_PASSING,
     SLOW_SELF,
+    SLOW_TOLD,
+    SLOW_TRANSLATED,
     slow_next,
     slow_release,
     slow_result_message,
@@ -136,6 +140,10 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
         slow_result_qname(result), result.qname_len,
         key_extra(question.group, question.variant, question.key_flags, question.qtype, question.qclass),
         c.cache.hash_key, qname)
+    if quarantine_refuses(c, question.key_hash):
+        bump(c.counters, FD_C_quarantined, 1)
+        give_up(c, index, FD_ERROR_PLUGIN)
+        return
     flight.state &= ~<uint16_t>FLIGHT_SLOW
     child = inflight_find(c, &question, qname)
     if child == index:           # it waits for itself
@@ -160,6 +168,7 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
 
 cdef void done(coordinator_t *c, uint32_t index, const slow_result_t *result) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
+    cdef change_t *change = &c.changes[flight.change]
     if result.message_len > MESSAGE_MAX:
         give_up(c, index, FD_ERROR_PLUGIN)
         return
@@ -168,8 +177,10 @@ cdef void done(coordinator_t *c, uint32_t index, const slow_result_t *result) no
     flight.plugin = result.plugin
     if result.plugin == FD_PLUGIN_TEMPLATE:
         bump(&c.post.block_series[flight.block.number].template_matches, 0, 1)
-    elif result.plugin == FD_PLUGIN_DNS64:
-        bump(&c.post.block_series[flight.block.number].dns64_translated, 0, 1)
+    if result.flags & SLOW_TOLD:
+        change.told = result.step + 1
+    if result.flags & SLOW_TRANSLATED:
+        change.marks |= FD_ENTRY_TRANSLATED
     if result.flags & SLOW_PASSING:
         flight.question.flags |= FD_Q_ALONE
     exchange_made(c, index)
@@ -184,7 +195,7 @@ cdef void resume_one(coordinator_t *c, const slow_result_t *result) noexcept nog
     if (not flight.state & FLIGHT_SLOW or flight.change == NONE
             or c.changes[flight.change].serial != result.serial):
         return                   # it has ended meanwhile: its time was over
-    hand_take(c.post, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
+    hand_take(&c.post.in_hand, flight.question.key_hash, flight_qname(c, flight), flight.question.qname_len)
     if result.record.kind == SLOW_GO:
         go(c, index, result)
     elif result.record.kind == SLOW_SELF:
@@ -193,7 +204,7 @@ cdef void resume_one(coordinator_t *c, const slow_result_t *result) noexcept nog
         done(c, index, result)
     else:
         give_up(c, index, FD_ERROR_PLUGIN)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef uint32_t resume_flights(coordinator_t *c) noexcept nogil:
@@ -217,5 +228,7 @@ cdef void resume_watch(coordinator_t *c) noexcept nogil:
         return
     key_hash = slow_stuck(c.slow, c.now_ms)
     if key_hash:
-        quarantine_add(c.post, key_hash, c.now_ms)
+        # It still has the question in hand, so the successor adds the second death: no more time is
+        # spent on a second try.
+        suspect_add(c.post.suspects, key_hash, c.now_ms)
         _exit(STUCK_STATUS)

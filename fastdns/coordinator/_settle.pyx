@@ -4,27 +4,24 @@
 The questions of a channel that failed are asked again elsewhere at once, not after their silence.
 """
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from fastdns._proto cimport EDE_NETWORK_ERROR
-from fastdns._shm cimport FD_ERROR_REFUSED
-from fastdns.coordinator._ask cimport ask_at_once, barred, gave_up, turn_to
+from fastdns.coordinator._ask cimport FAILURES_MAX, ask_at_once, gave_up, turn_away
 from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
-from fastdns.coordinator._conclude cimport fail
-from fastdns.coordinator._deaths cimport hand_clear
+from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._inflight cimport attempt_remove, hand_take_flight
-from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._state cimport (
-    CHANNEL_BROKEN,
-    FLIGHT_AGAIN,
+    CHANNEL_LOST,
+    CHANNEL_REFUSED,
     FLIGHT_ORPHAN,
     FLIGHT_USED,
     NONE,
+    TCP_CONNECTIONS,
     UPSTREAM_CHANNELS,
     coordinator_t,
     flight_t,
 )
-from fastdns.coordinator._tcp cimport tcp_flush
+from fastdns.coordinator._tcp cimport tcp_flush, tcp_stands
 from fastdns.coordinator._udp cimport udp_flush, udp_retire
 from fastdns.coordinator._upstream cimport SILENCES, upstream_silent
 
@@ -43,54 +40,46 @@ cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil
     return count
 
 
-cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint broken) noexcept nogil:
+cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint blamed) noexcept nogil:
+    # `blamed`: that the channel failed says something of its upstream.
     cdef flight_t *flight = &c.flights[index]
-    cdef uint32_t other = upstream
-    cdef bint last = False
-    if not broken or flight.state & FLIGHT_AGAIN:
-        flight.refused |= <uint32_t>1 << upstream
-        last = gave_up(c, flight, upstream)
     if flight.upstream != upstream:
+        if blamed:
+            flight.refused |= <uint32_t>1 << upstream
+            gave_up(c, flight, upstream)
         return                   # it is under way elsewhere already
-    if flight.refused >> upstream & 1:
-        other = policy_next(c, flight)
-    if last or (other == NONE and flight.state & FLIGHT_AGAIN):
-        fail(c, index, EDE_NETWORK_ERROR, FD_ERROR_REFUSED)
-        return
-    if other == NONE:
-        # Another port may find somebody there (udp_retire says why): all upstreams once more.
-        flight.refused = barred(c, flight)
-        other = upstream
-    if other == upstream:
-        flight.state |= FLIGHT_AGAIN
-    else:
-        turn_to(c, index, other)
-    ask_at_once(c, index)
+    if not blamed or turn_away(c, index):
+        ask_at_once(c, index)
 
 
 cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
-    cdef bint broken = c.channels[channel].failed == CHANNEL_BROKEN
+    cdef uint32_t upstream = channel_upstream(channel)
     cdef uint32_t count = collect_orphans(c, channel)
+    cdef uint8_t kind = c.channels[channel].failed
+    # While another connection to it works, the upstream is there: behind a service's address one server
+    # of several may be gone.
+    cdef bint blamed = kind != CHANNEL_LOST and not (channel_is_tcp(channel) and tcp_stands(c, upstream))
     cdef uint32_t i
     c.channels[channel].failed = 0
     if not channel_is_tcp(channel):
         udp_retire(c, channel)
-    if not broken:
-        upstream_silent(&c.upstreams[channel_upstream(channel)], SILENCES)
+    if blamed and kind == CHANNEL_REFUSED:
+        upstream_silent(&c.upstreams[upstream], SILENCES)
     for i in range(count):
         c.flights[c.orphans[i]].state &= ~<uint16_t>FLIGHT_ORPHAN
         if c.flights[c.orphans[i]].state & FLIGHT_USED:
             hand_take_flight(c, c.orphans[i])
-            rehome(c, c.orphans[i], channel_upstream(channel), broken)
-            hand_clear(c.post)
+            rehome(c, c.orphans[i], upstream, blamed)
+            hand_clear(&c.post.in_hand)
 
 
 cdef void settle(coordinator_t *c) noexcept nogil:
     cdef uint32_t channel, _turn
     udp_flush(c)
     tcp_flush(c)
-    # Each turn moves every orphan on, through the upstreams twice at most.
-    for _turn in range(2 * c.upstream_count + 2):
+    # Each turn moves every orphan on: through all upstreams, again until FAILURES_MAX, and from one
+    # connection to another.
+    for _turn in range(2 * c.upstream_count + FAILURES_MAX + TCP_CONNECTIONS):
         if not c.channel_failed:
             return
         c.channel_failed = 0

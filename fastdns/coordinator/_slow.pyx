@@ -67,6 +67,7 @@ cdef bint put(coordinator_t *c, uint32_t index, uint8_t kind, uint16_t step, con
     job.qclass = asked.qclass
     job.key_flags = asked.key_flags
     job.variant = asked.variant
+    job.flags = flight.question.flags
     job.qname_len = asked.qname_len
     if change.has_client:
         fill_client(c, &change.client, &job.client)

@@ -3,7 +3,7 @@
 #
 #   coordinator_t ── flights: questions under way, each with its tickets (who waits) and
 #       │            attempts (each time it was put to an upstream, by channel and ID)
-#       └── upstreams ── channels: UDP sockets and one TCP connection each
+#       └── upstreams ── channels: UDP sockets and TCP connections, numbered through
 #
 # Everything refers to everything by 16-bit index, NONE where there is nothing. All memory is
 # taken and touched before the loop begins.
@@ -40,16 +40,20 @@ cdef enum:
     CHANGE_RULES = 16            # rules of `rewrite` that may have their part in one answer
     POOL_SOCKETS = 32            # UDP sockets that an upstream's questions are spread over; RFC 5452 s9.2
     UPSTREAM_SOCKETS = 64        # with the replaced ones that still wait for answers
-    TCP_SLOT = 64                # an upstream's channel of that number is its TCP connection
-    UPSTREAM_CHANNELS = 65
+    TCP_CONNECTIONS = 8          # to an upstream, those that end included
+    TCP_FIRST = 64               # an upstream's channels from this number on are its TCP connections
+    UPSTREAM_CHANNELS = 72
     BATCH = 64                   # messages in one sendmmsg or recvmmsg
     QUERY_ROOM = 352             # header 12, qname 255, type and class 4, OPT 11 and its options, rounded up
     CHANGE_BACK = 4              # dns64, rewrite and two templates
     CHANGE_OPTIONS = 64          # octets
     DEPTH_MAX = 8                # questions that lead to one another: a template's CNAME, and so on
     RX_ROOM = 1536               # a UDP response: EDNS_PAYLOAD and some more, for those that don't ask
-    TCP_RX_ROOM = 80 * 1024      # the largest message, its prefix, and some more
-    TCP_TX_ROOM = 32 * 1024      # at least 110 of the largest queries
+    TCP_PREFIX = 2               # octets of length before each message; RFC 1035 s4.2.2
+    TCP_RX_ROOM = 80 * 1024      # taken from the kernel at once: the largest message and some more
+    TCP_TX_ROOM = 16 * 1024      # given to the kernel at once: at least 46 of the largest queries
+    TCP_PARTS = 16               # messages of which a part has come, on all connections together
+    TCP_PART_ROOM = 65 * 1024    # the largest message and its prefix
     WORKERS = 16                 # FD_MAX_WORKERS
     UPSTREAMS = 32               # FD_MAX_UPSTREAMS
     LOOKS = 32                   # looks for ancestors that don't exist, at once
@@ -60,7 +64,6 @@ cdef enum:                       # flight_t.state
     FLIGHT_TCP = 4               # the answer did not fit UDP
     FLIGHT_NO_EDNS = 8           # an upstream didn't understand the OPT; RFC 6891 s7
     FLIGHT_REFUSED = 16          # an upstream answered SERVFAIL or the like; another was asked
-    FLIGHT_AGAIN = 32            # its channel failed once, and it was asked once more on another
     FLIGHT_ORPHAN = 64           # on the list of those whose channel failed
     FLIGHT_SLOW = 128            # the Python thread has it
     FLIGHT_LOOK = 256            # a question of our own: a look (_cut.pyx) waits for its end
@@ -72,14 +75,15 @@ cdef enum:                       # flight_t.state
 
 cdef enum:                       # channel_t.failed
     CHANNEL_REFUSED = 1          # nobody there: port unreachable, connection refused, no route
-    CHANNEL_BROKEN = 2           # a TCP connection that stood was lost
+    CHANNEL_BROKEN = 2           # a TCP connection that never answered was lost
+    CHANNEL_LOST = 3             # one that had answered: that says nothing of its upstream
 
 ctypedef enum ask_rc:            # what became of a question put to an upstream
     ASK_OK = 0
     ASK_LATER = 1                # no socket, no room: another time
     ASK_NOWHERE = 2              # there is no way to that address, and nobody at it
 
-cdef enum:                       # tcp_t.state
+cdef enum:                       # connection_t.state
     TCP_CLOSED = 0
     TCP_CONNECTING = 1
     TCP_OPEN = 2
@@ -113,6 +117,7 @@ ctypedef struct flight_t:        # a question under way
     uint16_t parents             # first of the flights that wait for this one's answer
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
+    uint8_t failures             # channels that failed under it and said something of their upstream
     uint8_t plugin               # FD_PLUGIN_*: what makes the answer
     uint8_t failed_by            # upstreams that were given up
     uint16_t state               # FLIGHT_*
@@ -135,6 +140,8 @@ ctypedef struct change_t:        # what a table made of a flight's question, and
     uint8_t back_count
     uint16_t back[CHANGE_BACK]   # steps of the thread that want the answer, the innermost last
     uint16_t options_len
+    uint8_t marks                # FD_ENTRY_* of the answer
+    uint16_t told                # step whose EDNS option goes out with the answer, from 1; 0: none
     uint8_t options[CHANGE_OPTIONS]   # EDNS options for the query upstream
     uint8_t qname[256]
 
@@ -167,10 +174,13 @@ ctypedef struct look_t:          # for the ancestor of a name that does not exis
 
 ctypedef struct channel_t:       # a UDP socket, or a TCP connection
     int fd                       # -1: closed
-    uint16_t attempts            # newest first
+    uint16_t attempts            # newest first, by attempt_t.channel_next
+    uint16_t oldest
+    uint16_t outstanding         # how many
+    uint16_t unsent              # TCP: the oldest that was not yet written; by channel_prev to the newest
+    uint16_t sent                # questions since it was opened, 65,535 at most
     uint8_t failed               # CHANNEL_*: its questions have to go elsewhere
     uint8_t draining             # replaced; closed when nothing waits on it any more
-    uint32_t sent                # questions since it was opened
     uint64_t opened_ms
 
 ctypedef struct udp_batch_t:     # queries to one upstream that go out with one sendmmsg
@@ -180,16 +190,30 @@ ctypedef struct udp_batch_t:     # queries to one upstream that go out with one 
     iovec vectors[BATCH]
     uint8_t queries[BATCH][QUERY_ROOM]
 
-ctypedef struct tcp_t:
+ctypedef struct connection_t:    # what a TCP connection has beside its channel
     uint8_t state                # TCP_*
     uint8_t wants_write          # EPOLLOUT is asked for
-    uint32_t rx_start            # rx[rx_start:rx_end] is not yet taken
-    uint32_t rx_end
-    uint32_t tx_start            # tx[tx_start:tx_end] is not yet sent
-    uint32_t tx_end
+    uint8_t answered             # octets have come
+    uint8_t stalled              # a question on it was asked again elsewhere, and no octet has come since
+    uint16_t part                # place of the part of a message that has come, NONE: nothing is kept
+    uint16_t rest_len            # octets of a query that the kernel took only the beginning of
+    uint32_t part_len
     uint64_t active_ms           # last octet received, or first question after a pause
-    uint8_t *rx                  # TCP_RX_ROOM
-    uint8_t *tx                  # TCP_TX_ROOM
+    uint64_t retire_ms           # it gets no question from then on
+    uint8_t rest[354]            # TCP_PREFIX + QUERY_ROOM
+
+ctypedef struct tcp_rx_t:        # where the octets of TCP connections arrive
+    uint8_t *data                # what was received last stands here, NULL: nothing was
+    uint32_t start               # data[start:end] is not yet taken
+    uint32_t end
+    uint32_t free_parts          # bit i: place i is free
+    uint8_t *room                # TCP_RX_ROOM
+    uint8_t *parts               # TCP_PARTS of TCP_PART_ROOM
+
+ctypedef struct rtt_t:           # an estimate of round-trip times; RFC 6298 s2
+    uint32_t srtt_us             # 0: nothing measured yet
+    uint32_t rttvar_us
+    uint32_t late_us             # 19 of 20 answers come within this
 
 ctypedef struct check_t:         # of an upstream that failed (_health.pyx)
     uint64_t due_ms
@@ -201,9 +225,8 @@ ctypedef struct check_t:         # of an upstream that failed (_health.pyx)
 
 ctypedef struct upstream_t:
     const fd_upstream_t *config
-    uint32_t srtt_us             # RFC 6298 s2; 0: nothing measured yet
-    uint32_t rttvar_us
-    uint32_t late_us             # 19 of 20 answers come within this
+    rtt_t udp
+    rtt_t tcp                    # behind earlier questions of the connection, too: it says what is slow
     uint64_t owes_ms             # when the first question since its last answer was put to it; 0: none was
     uint32_t silences            # in a row, without an answer in between
     uint64_t probe_ms            # when one more question may be put to it though it is silent
@@ -212,7 +235,9 @@ ctypedef struct upstream_t:
     uint16_t first_channel       # its channels are UPSTREAM_CHANNELS from here
     uint16_t pool[POOL_SOCKETS]  # channels, NONE: not opened yet
     udp_batch_t *batch
-    tcp_t tcp
+    uint16_t current             # TCP: the channel that this round's questions go to,
+    uint16_t current_room        # for so many more
+    uint8_t unsent               # TCP: bit i: connection i has something to send
 
 ctypedef struct choice_t:        # what is kept of a `forward` between its questions
     uint32_t turn                # round_robin: questions so far
@@ -249,6 +274,7 @@ ctypedef struct coordinator_t:
     uint32_t worker_count
     worker_link_t workers[WORKERS]
     uint32_t dirty               # bit i: worker i got records and was not woken yet
+    uint32_t suspected           # keys that coordinators died on, those in quarantine among them
     uint32_t quarantined         # keys in quarantine, at most
     # in flight (_inflight.pyx)
     uint32_t capacity
@@ -292,6 +318,9 @@ ctypedef struct coordinator_t:
     uint32_t checks_asked        # of the flights; nobody waits for these
     channel_t *channels
     udp_rx_t *udp_rx
+    connection_t *connections    # TCP_CONNECTIONS of each upstream
+    tcp_rx_t tcp_rx
+    uint8_t *tcp_tx              # TCP_TX_ROOM: queries on their way to the kernel
     # judging
     response_t *response
     uint8_t *made                # MESSAGE_MAX octets: an answer that a step makes

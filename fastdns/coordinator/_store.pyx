@@ -112,6 +112,7 @@ cdef bint slot_sound(shard_t *shard, const cache_t *cache, uint32_t number, uint
     cdef uint32_t i = slot % FD_BUCKET_SLOTS
     cdef uint32_t off = bucket.off[i]
     cdef uint32_t units = bucket.len[i]
+    cdef uint32_t other
     cdef const fd_entry_t *entry
     if off < shard.space.first or off >= shard.space.units or units > shard.space.units - off:
         return False
@@ -126,8 +127,9 @@ cdef bint slot_sound(shard_t *shard, const cache_t *cache, uint32_t number, uint
         return False
     if units * FD_UNIT > <uint32_t>LARGE_OCTETS and shard.large_units + units > shard.large_quota:
         return False
-    for i in range(slot - i, slot):
-        if slot_used(shard, i) and same_key(slot_entry(shard, i), entry):
+    # Equal keys have equal tags: no other entry is touched without need.
+    for other in range(i):
+        if bucket.tag[other] == bucket.tag[i] and same_key(slot_entry(shard, slot - i + other), entry):
             return False
     return space_run(&shard.space, off, units) == units
 

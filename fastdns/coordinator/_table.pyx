@@ -31,7 +31,7 @@ from fastdns._shm cimport (
 )
 from fastdns.coordinator._hosts cimport (
     HOSTS_ANSWER,
-    HOSTS_FAIL,
+    HOSTS_PASS,
     family_answer,
     hosts_answer,
     hosts_rc,
@@ -67,10 +67,10 @@ cdef table_rc walk_hosts(coordinator_t *c, flight_t *flight, const fd_hosts_t *h
     # 0: the next step's.
     cdef hosts_rc rc = hosts_answer(c, hosts, flight_asked(c, flight), flight_asked_name(c, flight), c.made,
                                     &c.made_len)
-    if rc == HOSTS_ANSWER:
-        flight.plugin = FD_PLUGIN_HOSTS
-        return TABLE_ANSWER
-    return TABLE_FAIL if rc == HOSTS_FAIL else <table_rc>0
+    if rc == HOSTS_PASS:
+        return <table_rc>0
+    flight.plugin = FD_PLUGIN_HOSTS
+    return TABLE_ANSWER if rc == HOSTS_ANSWER else TABLE_FAIL
 
 
 cdef table_rc walk_family(coordinator_t *c, flight_t *flight, const fd_family_t *family) noexcept nogil:

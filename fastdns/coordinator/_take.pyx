@@ -31,15 +31,17 @@ from fastdns._stats cimport (
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._ask cimport go_on
 from fastdns.coordinator._conclude cimport answer_stored, fail
-from fastdns.coordinator._deaths cimport hand_clear, hand_take, quarantine_refuses
+from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._delivery cimport deliver_stored, refuse_question
+from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport flight_begin, flight_change, flight_join, inflight_find
 from fastdns.coordinator._judge cimport judge_none
 from fastdns.coordinator._probe cimport probe_returned
 from fastdns.coordinator._state cimport NONE, change_t, coordinator_t, flight_t, question_t
 
-cdef extern from "coordinator/_debug.h" nogil:
-    void fd_debug_question(const uint8_t *qname, uint32_t qname_len) noexcept
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
+    void fd_debug_hang(const uint8_t *qname, uint32_t qname_len) noexcept
 
 
 cdef bint read_question(const fd_record_t *record, uint32_t octets, question_t *question,
@@ -84,10 +86,11 @@ cdef void take_question(coordinator_t *c, uint32_t worker, const fd_record_t *re
         bump(c.counters, FD_C_quarantined, 1)
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
-    hand_take(c.post, question.key_hash, qname, question.qname_len)
-    fd_debug_question(qname, question.qname_len)
+    hand_take(&c.post.in_hand, question.key_hash, qname, question.qname_len)
+    fd_debug_crash("crash", qname, question.qname_len)
+    fd_debug_hang(qname, question.qname_len)
     start(c, worker, &question, qname, ticket, &client)
-    hand_clear(c.post)
+    hand_clear(&c.post.in_hand)
 
 
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,

@@ -1,317 +1,271 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions to upstreams over TCP: after a truncated answer, and where `force_tcp` asks for it."""
+"""Questions to upstreams over TCP: after a truncated answer, and where `force_tcp` asks for it.
 
-from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EINPROGRESS, EINTR, errno
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.stdlib cimport free
-from libc.string cimport memmove
+CoreDNS answers the questions of one connection one after another, so a slow answer holds up what stands
+behind it. A question goes to the connection with the fewest outstanding among those on which something
+moves; where all of them are held up or crowded, another is opened.
+"""
 
-from fastdns._memory cimport fd_reserve
-from fastdns._name cimport get_u16, put_u16
-from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
-from fastdns._stats cimport (
-    FD_C_upstream_send_failed,
-    FD_C_upstream_tcp,
-    FD_C_upstream_tcp_broken,
-    FD_C_upstream_tcp_connects,
-    bump,
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastdns._stats cimport FD_C_upstream_send_failed, FD_C_upstream_tcp, bump
+from fastdns.coordinator._channels cimport (
+    channel_is_tcp,
+    channel_upstream,
+    connection_of,
+    tcp_channel,
+    tcp_place,
 )
-from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, watch
-from fastdns.coordinator._inflight cimport (
-    attempt_add,
-    attempt_find,
-    flight_asked,
-    flight_asked_name,
-    flight_changed,
+from fastdns.coordinator._connection cimport (
+    connection_close,
+    connection_lost,
+    connection_open,
+    connection_send,
+    connection_unacknowledged,
 )
-from fastdns.coordinator._net cimport (
-    EPOLL_CTL_MOD,
-    EPOLLERR,
-    EPOLLHUP,
-    EPOLLOUT,
-    IPPROTO_TCP,
-    SO_ERROR,
-    SO_SNDBUF,
-    SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_NODELAY,
-    connect,
-    getsockopt,
-    recv,
-    send,
-    setsockopt,
-    socket,
-)
-from fastdns.coordinator._query cimport write_query
+from fastdns.coordinator._inflight cimport attempt_add, attempt_find
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._report cimport count_sockets
 from fastdns.coordinator._state cimport (
     ASK_LATER,
-    ASK_NOWHERE,
     ASK_OK,
-    CHANNEL_BROKEN,
-    CHANNEL_REFUSED,
-    FLIGHT_NO_EDNS,
     NONE,
-    QUERY_ROOM,
     TCP_CLOSED,
-    TCP_CONNECTING,
+    TCP_CONNECTIONS,
     TCP_OPEN,
-    TCP_RX_ROOM,
-    TCP_SLOT,
-    TCP_TX_ROOM,
     ask_rc,
     channel_t,
+    connection_t,
     coordinator_t,
     flight_t,
-    tcp_t,
     upstream_t,
 )
+from fastdns.coordinator._upstream cimport rtt_wait_us
 
 cdef enum:
-    PREFIX = 2                   # octets of length before each message; RFC 1035 s4.2.2
     ID_TRIES = 8
-    SEND_QUEUE = 64 * 1024       # in the kernel: with an upstream that doesn't read, it grows to 4 MiB
+    CROWD = 32                   # questions outstanding on every connection: another is opened
+    LOT = 16                     # questions of a round that go to one connection before the choice is made anew
+    HOLD_MIN_MS = 10             # of silence, at least, before a connection counts as held up
+    HOLD_FIRST_MS = 50           # where nothing was measured
+    WAIT_FIRST_US = 200_000      # as over UDP
+
+ctypedef enum rank_t:            # the lower, the better
+    RANK_WORKS = 0
+    RANK_CONNECTS = 1            # its questions wait for the handshake first
+    RANK_HELD = 2                # nothing moves on it, or it is about to end
+    RANK_NONE = 3                # closed, or failed and not yet sorted out
+
+ctypedef struct survey_t:        # among an upstream's connections
+    uint32_t best                # channel, NONE: there is none
+    rank_t rank
+    uint32_t free                # channel on which one could be opened, or NONE
+    uint32_t crowd               # fewest outstanding of those that work or connect
 
 
-cdef bint tcp_open(coordinator_t *c) noexcept nogil:
-    cdef uint32_t i
-    cdef tcp_t *tcp
-    for i in range(c.upstream_count):
-        tcp = &c.upstreams[i].tcp
-        tcp.rx = <uint8_t *>fd_reserve(TCP_RX_ROOM)
-        tcp.tx = <uint8_t *>fd_reserve(TCP_TX_ROOM)
-        if tcp.rx == NULL or tcp.tx == NULL:
-            return False
-    return True
+# --- how a connection fares ---
 
 
-cdef void tcp_close(coordinator_t *c) noexcept nogil:
-    cdef uint32_t i
-    for i in range(c.upstream_count):
-        connection_close(c, i)
-        free(c.upstreams[i].tcp.rx)
-        free(c.upstreams[i].tcp.tx)
-        c.upstreams[i].tcp.rx = c.upstreams[i].tcp.tx = NULL
+cdef uint32_t tcp_wait_ms(const upstream_t *upstream) noexcept nogil:
+    cdef uint64_t wait_ms = (rtt_wait_us(&upstream.tcp, WAIT_FIRST_US) + 999) // 1000
+    return <uint32_t>min(max(wait_ms, <uint64_t>TCP_SILENCE_MS), <uint64_t>TCP_SLOW_MS)
 
 
-cdef inline channel_t *channel_of(coordinator_t *c, uint32_t index) noexcept nogil:
-    return &c.channels[c.upstreams[index].first_channel + TCP_SLOT]
+cdef uint64_t hold_ms(const upstream_t *upstream) noexcept nogil:
+    # Twice what answers take, and four times what they vary: not every late one opens a connection.
+    if upstream.tcp.srtt_us == 0:
+        return HOLD_FIRST_MS
+    return max((rtt_wait_us(&upstream.tcp, 0) + upstream.tcp.srtt_us) // 1000, <uint64_t>HOLD_MIN_MS)
 
 
-# --- the connection ---
+cdef rank_t rank_of(coordinator_t *c, uint32_t number) noexcept nogil:
+    cdef const connection_t *connection = connection_of(c, number)
+    cdef const channel_t *channel = &c.channels[number]
+    if connection.state == TCP_CLOSED or channel.failed:
+        return RANK_NONE
+    if channel.draining or connection.stalled:
+        return RANK_HELD
+    # An octet, or the first question after a pause, whichever came last.
+    if channel.outstanding and c.now_ms - connection.active_ms > hold_ms(&c.upstreams[channel_upstream(number)]):
+        return RANK_HELD
+    return RANK_WORKS if connection.state == TCP_OPEN else RANK_CONNECTS
 
 
-cdef void connection_close(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef channel_t *channel = channel_of(c, index)
-    if channel.fd >= 0:
-        close(channel.fd)
-    channel.fd = -1
-    tcp.state = TCP_CLOSED
-    tcp.wants_write = 0
-    tcp.rx_start = tcp.rx_end = tcp.tx_start = tcp.tx_end = 0
+cdef survey_t survey(coordinator_t *c, uint32_t upstream, uint32_t but) noexcept nogil:
+    # The connections of an upstream, but one (NONE: all of them). Among equals the first: the others
+    # come to their idle end.
+    cdef survey_t found
+    cdef uint32_t fewest = 0
+    cdef uint32_t number, outstanding, place
+    cdef rank_t rank
+    found.best = found.free = NONE
+    found.rank = RANK_NONE
+    found.crowd = <uint32_t>0xffffffff
+    for place in range(<uint32_t>TCP_CONNECTIONS):
+        number = tcp_channel(upstream, place)
+        rank = rank_of(c, number)
+        outstanding = c.channels[number].outstanding
+        if rank == RANK_NONE:
+            if found.free == NONE and not c.channels[number].failed:
+                found.free = number
+            continue
+        if number == but:
+            continue
+        if rank != RANK_HELD:
+            found.crowd = min(found.crowd, outstanding)
+        if rank < found.rank or (rank == found.rank and outstanding < fewest):
+            found.best = number
+            found.rank = rank
+            fewest = outstanding
+    return found
 
 
-cdef void connection_lost(coordinator_t *c, uint32_t index) noexcept nogil:
-    # Whole messages that stand in rx were taken before: tcp_event receives once, then it is read out.
-    cdef channel_t *channel = channel_of(c, index)
-    cdef bint stood = c.upstreams[index].tcp.state == TCP_OPEN
-    connection_close(c, index)
-    if channel.attempts != NONE:
-        if stood:
-            bump(c.counters, FD_C_upstream_tcp_broken, 1)
-        channel.failed = CHANNEL_BROKEN if stood else CHANNEL_REFUSED
-        c.channel_failed = 1
+cdef uint32_t last_channel(const coordinator_t *c, const flight_t *flight) noexcept nogil:
+    # The TCP channel to its upstream on which the flight's newest attempt is, or NONE.
+    cdef uint32_t channel
+    if flight.attempts == NONE:
+        return NONE
+    channel = c.attempts[flight.attempts].channel
+    return channel if channel_is_tcp(channel) and channel_upstream(channel) == flight.upstream else <uint32_t>NONE
 
 
-cdef void want_write(coordinator_t *c, uint32_t index, bint wanted) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef epoll_event event
-    if tcp.wants_write == <uint8_t>wanted:
-        return
-    tcp.wants_write = <uint8_t>wanted
-    event.events = EPOLLIN | (EPOLLOUT if wanted else 0)
-    event.data.u64 = c.upstreams[index].first_channel + TCP_SLOT
-    epoll_ctl(c.epoll, EPOLL_CTL_MOD, channel_of(c, index).fd, &event)
+cdef bint tcp_stuck(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint32_t number = last_channel(c, flight)
+    if number == NONE:
+        return True
+    if c.now_ms - connection_of(c, number).active_ms < tcp_wait_ms(&c.upstreams[flight.upstream]):
+        return False             # others are answered: this one has its turn, or the upstream is slow with it
+    # The oldest is what a server that takes one after another works on. Asked again on a second
+    # connection it would hold that one up as well. But the server must have it.
+    return c.channels[number].oldest != flight.attempts or connection_unacknowledged(c, number)
 
 
-cdef ask_rc connection_start(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef upstream_t *upstream = &c.upstreams[index]
-    cdef channel_t *channel = channel_of(c, index)
-    cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
-    cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
-    cdef int on = 1
-    cdef int queue = SEND_QUEUE
-    cdef bint out_of_ports
-    cdef int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if fd < 0:
-        return ASK_NOWHERE if errno == EAFNOSUPPORT else ASK_LATER
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
-    # Even a connection that stands at once is taken note of by its event: one way for all.
-    if connect(fd, address, octets) != 0 and errno != EINPROGRESS:
-        upstream.error = errno
-        out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
-        close(fd)
-        return ASK_LATER if out_of_ports else ASK_NOWHERE
-    if watch(c.epoll, fd, EPOLLIN | EPOLLOUT, upstream.first_channel + TCP_SLOT) != 0:
-        close(fd)
-        return ASK_LATER
-    bump(c.counters, FD_C_upstream_tcp_connects, 1)
-    channel.fd = fd
-    channel.failed = 0
-    channel.sent = 0
-    channel.opened_ms = c.now_ms
-    upstream.tcp.state = TCP_CONNECTING
-    upstream.tcp.wants_write = 1
-    upstream.tcp.active_ms = c.now_ms
-    return ASK_OK
+cdef void tcp_avoid(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef uint32_t number = last_channel(c, flight)
+    if number != NONE and rank_of(c, number) == RANK_HELD:
+        connection_of(c, number).stalled = 1
+
+
+cdef other_rc tcp_other(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    cdef survey_t found = survey(c, flight.upstream, last_channel(c, flight))
+    if found.rank == RANK_WORKS:
+        return OTHER_STANDS
+    return OTHER_NEW if found.free != NONE or found.rank == RANK_CONNECTS else OTHER_NONE
+
+
+cdef bint tcp_stands(coordinator_t *c, uint32_t upstream) noexcept nogil:
+    return survey(c, upstream, NONE).rank == RANK_WORKS
 
 
 # --- asking ---
 
 
-cdef bint make_room(coordinator_t *c, uint32_t index) noexcept nogil:
-    # Whether one more query fits behind what waits to be sent.
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    if TCP_TX_ROOM - tcp.tx_end >= PREFIX + QUERY_ROOM:
-        return True
-    if tcp.state == TCP_OPEN:
-        transmit(c, index)
-    if tcp.state == TCP_CLOSED:
-        return False
-    if tcp.tx_start:
-        memmove(tcp.tx, tcp.tx + tcp.tx_start, tcp.tx_end - tcp.tx_start)
-        tcp.tx_end -= tcp.tx_start
-        tcp.tx_start = 0
-    return TCP_TX_ROOM - tcp.tx_end >= PREFIX + QUERY_ROOM
+cdef uint32_t choose(coordinator_t *c, uint32_t upstream, uint32_t but, ask_rc *rc) noexcept nogil:
+    # The channel for a question, opened if need be; NONE: there is none, and `rc` says why.
+    cdef survey_t found = survey(c, upstream, but)
+    cdef bint opened = False
+    rc[0] = ASK_LATER
+    if found.free != NONE and found.crowd >= CROWD:
+        rc[0] = connection_open(c, found.free)
+        opened = rc[0] == ASK_OK
+    # One that works is better than one that has yet to connect: the next questions go there.
+    if opened and found.rank >= RANK_CONNECTS:
+        return found.free
+    if found.best != NONE:
+        return found.best
+    # Left is the one that was to be avoided.
+    return but if but != NONE and rank_of(c, but) != RANK_NONE else <uint32_t>NONE
 
 
-cdef ask_rc tcp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
-    cdef flight_t *flight = &c.flights[flight_index]
-    cdef uint32_t index = flight.upstream
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef channel_t *channel = channel_of(c, index)
-    cdef uint32_t number = c.upstreams[index].first_channel + TCP_SLOT
+cdef ask_rc tcp_ask(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    cdef upstream_t *upstream = &c.upstreams[flight.upstream]
+    cdef uint32_t last = last_channel(c, flight)
     cdef ask_rc rc = ASK_OK
-    cdef uint32_t octets, _tries
+    cdef channel_t *channel
+    cdef uint32_t _tries
     cdef uint16_t id = 0
-    if tcp.state == TCP_CLOSED and not channel.failed:
-        rc = connection_start(c, index)
-    # A failed channel's questions are not yet sorted out: a new connection would mix with them.
-    if rc == ASK_OK and (channel.failed or not make_room(c, index)):
-        rc = ASK_LATER
-    if rc != ASK_OK:
+    if upstream.current_room == 0 or upstream.current == last:
+        upstream.current = <uint16_t>choose(c, flight.upstream, last, &rc)
+        upstream.current_room = LOT
+    if upstream.current == NONE:
+        upstream.current_room = 0
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return rc
     for _tries in range(<uint32_t>ID_TRIES):
         id = random16(&c.random)
-        if attempt_find(c, number, id) == NONE:
+        if attempt_find(c, upstream.current, id) == NONE:
             break
     else:
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return ASK_LATER
-    if channel.attempts == NONE:
-        tcp.active_ms = c.now_ms         # silence counts from here
-    attempt_add(c, flight_index, number, id)
-    octets = write_query(flight_asked(c, flight), flight_asked_name(c, flight), id,
-                         not flight.state & FLIGHT_NO_EDNS, flight_changed(c, flight),
-                         tcp.tx + tcp.tx_end + PREFIX)
-    put_u16(tcp.tx + tcp.tx_end, octets)
-    tcp.tx_end += PREFIX + octets
-    count_sockets(c, index, True, channel.sent != 0, channel.sent == 0)
-    channel.sent += 1
+    upstream.current_room -= 1
+    channel = &c.channels[upstream.current]
+    if channel.outstanding == 0:
+        connection_of(c, upstream.current).active_ms = c.now_ms      # silence counts from here
+    attempt_add(c, index, upstream.current, id)
+    if channel.unsent == NONE:
+        channel.unsent = channel.attempts
+        upstream.unsent |= <uint8_t>(1 << tcp_place(upstream.current))
+    count_sockets(c, flight.upstream, True, channel.sent != 0, channel.sent == 0)
+    channel.sent = min(channel.sent + 1, 0xffff)
     bump(c.counters, FD_C_upstream_tcp, 1)
     return ASK_OK
 
 
-cdef void transmit(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef long sent
-    while tcp.tx_start < tcp.tx_end:
-        sent = send(channel_of(c, index).fd, tcp.tx + tcp.tx_start, tcp.tx_end - tcp.tx_start,
-                    MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent >= 0:
-            tcp.tx_start += <uint32_t>sent
-        elif errno == EAGAIN:
-            want_write(c, index, True)
-            return
-        elif errno != EINTR:
-            connection_lost(c, index)
-            return
-    tcp.tx_start = tcp.tx_end = 0
-    want_write(c, index, False)
-
-
 cdef void tcp_flush(coordinator_t *c) noexcept nogil:
-    cdef uint32_t i
-    cdef tcp_t *tcp
+    cdef upstream_t *upstream
+    cdef uint32_t number, i, place
     for i in range(c.upstream_count):
-        tcp = &c.upstreams[i].tcp
-        if tcp.state == TCP_OPEN and tcp.tx_end and not tcp.wants_write:
-            transmit(c, i)
+        upstream = &c.upstreams[i]
+        upstream.current_room = 0
+        if upstream.unsent == 0:
+            continue
+        for place in range(<uint32_t>TCP_CONNECTIONS):
+            number = tcp_channel(i, place)
+            # What waits for its handshake, or for the kernel's room, goes out on that event.
+            if upstream.unsent >> place & 1 and not connection_of(c, number).wants_write:
+                connection_send(c, number)
+        upstream.unsent = 0
 
 
-# --- receiving ---
+# --- upkeep ---
 
 
-cdef void receive(coordinator_t *c, uint32_t index) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef long got
-    if tcp.rx_start:
-        memmove(tcp.rx, tcp.rx + tcp.rx_start, tcp.rx_end - tcp.rx_start)
-        tcp.rx_end -= tcp.rx_start
-        tcp.rx_start = 0
-    # There is room: what is left over is less than one message, and the buffer is larger.
-    got = recv(channel_of(c, index).fd, tcp.rx + tcp.rx_end, TCP_RX_ROOM - tcp.rx_end, MSG_DONTWAIT)
-    if got > 0:
-        tcp.rx_end += <uint32_t>got
-        tcp.active_ms = c.now_ms
-    elif got == 0 or (errno != EAGAIN and errno != EINTR):
-        connection_lost(c, index)
+cdef bint worn(const coordinator_t *c, const upstream_t *upstream, const channel_t *channel,
+               const connection_t *connection, uint32_t idle) noexcept nogil:
+    # Whether a connection on which nothing is outstanding ends; `idle` of them are kept before it.
+    if connection.state != TCP_OPEN:
+        return c.now_ms - connection.active_ms >= TCP_DEAD_MS
+    return (channel.draining or connection.stalled
+            or c.now_ms - connection.active_ms >= upstream.config.expire_ms
+            or (upstream.config.max_idle and idle >= upstream.config.max_idle))
 
 
-cdef void tcp_event(coordinator_t *c, uint32_t index, uint32_t events) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef int error = 0
-    cdef uint32_t octets = sizeof(int)
-    if tcp.state == TCP_CONNECTING and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        if (getsockopt(channel_of(c, index).fd, SOL_SOCKET, SO_ERROR, &error, &octets) != 0 or error != 0):
-            c.upstreams[index].error = error
-            connection_lost(c, index)
-            return
-        tcp.state = TCP_OPEN
-    if tcp.state == TCP_OPEN and events & EPOLLOUT:
-        transmit(c, index)
-    if tcp.state == TCP_OPEN and events & (EPOLLIN | EPOLLERR | EPOLLHUP):
-        receive(c, index)
-
-
-cdef const uint8_t *tcp_message(coordinator_t *c, uint32_t index, uint32_t *octets) noexcept nogil:
-    cdef tcp_t *tcp = &c.upstreams[index].tcp
-    cdef const uint8_t *start = tcp.rx + tcp.rx_start
-    cdef uint32_t left = tcp.rx_end - tcp.rx_start
-    if left < PREFIX:
-        return NULL
-    octets[0] = get_u16(start)
-    if left - PREFIX < octets[0]:
-        return NULL
-    tcp.rx_start += PREFIX + octets[0]
-    return start + PREFIX
+cdef void tend_upstream(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef const upstream_t *upstream = &c.upstreams[index]
+    cdef uint32_t idle = 0
+    cdef uint32_t number, place
+    cdef connection_t *connection
+    cdef channel_t *channel
+    for place in range(<uint32_t>TCP_CONNECTIONS):
+        number = tcp_channel(index, place)
+        connection = connection_of(c, number)
+        channel = &c.channels[number]
+        if connection.state == TCP_CLOSED:
+            continue
+        if c.now_ms >= connection.retire_ms:
+            channel.draining = 1         # what is on it is waited for
+        if channel.outstanding:
+            if c.now_ms - connection.active_ms >= TCP_DEAD_MS:
+                connection_lost(c, number)
+        elif worn(c, upstream, channel, connection, idle):
+            connection_close(c, number)
+        else:
+            idle += 1
 
 
 cdef void tcp_tend(coordinator_t *c) noexcept nogil:
     cdef uint32_t i
-    cdef tcp_t *tcp
     for i in range(c.upstream_count):
-        tcp = &c.upstreams[i].tcp
-        if tcp.state == TCP_CLOSED:
-            continue
-        if channel_of(c, i).attempts == NONE:
-            if c.now_ms - tcp.active_ms >= TCP_IDLE_MS:
-                connection_close(c, i)
-        elif c.now_ms - tcp.active_ms >= TCP_DEAD_MS:
-            connection_lost(c, i)
+        tend_upstream(c, i)

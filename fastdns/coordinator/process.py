@@ -45,9 +45,7 @@ def run(handles: CoordinatorHandles) -> None:
         handles.regions,
         handles.wake_workers,
     )
-    found = coordinator.recover()
-    if found is not None:
-        verdict, key_hash, qname = found
+    for verdict, key_hash, qname in coordinator.recover():
         name = f"qname {qname.hex()} ({readable(qname)})"
         line = f"coordinator: one died with key {key_hash:#018x} in hand, {name}"
         if verdict == "quarantined":

@@ -4,11 +4,13 @@
 # worker's region: a successor goes on.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._cache cimport answer_view
 from fastdns._proto cimport FLAG_RCODE
 from fastdns._shm cimport (
     FD_CLIENT_TCP,
     FD_EDNS_DO,
     FD_ENTRY_POSITIVE,
+    FD_ENTRY_TRANSLATED,
     FD_NO_ZONE,
     FD_PLUGIN_CACHE,
     FD_PLUGIN_DNS64,
@@ -16,6 +18,7 @@ from fastdns._shm cimport (
     FD_PLUGIN_NONE,
     FD_PLUGINS,
     FD_RCODES,
+    FD_TOLD_MAX,
     FD_TYPES,
     FD_ZONE_CACHE,
     FD_ZONE_CLIENT,
@@ -23,10 +26,14 @@ from fastdns._shm cimport (
     FD_ZONE_REFUSED,
     FD_ZONE_ROTATE,
     FD_ZONE_USED,
+    fd_at,
+    fd_block,
     fd_count,
     fd_entry_t,
+    fd_part_t,
     fd_query_t,
     fd_series_t,
+    fd_told,
     fd_zone_t,
 )
 from fastdns.worker._state cimport TALLY, origin_t, worker_t
@@ -53,6 +60,18 @@ cdef inline const fd_zone_t *zone_of_entry(const worker_t *w, const fd_entry_t *
     if zone.fingerprint != entry.fingerprint:
         return NULL
     return zone if zone.flags & (FD_ZONE_USED | FD_ZONE_REFUSED | FD_ZONE_CLIENT) == FD_ZONE_USED else NULL
+
+# Find the EDNS option that goes out with an answer: a template's `ederror`.
+cdef inline void tell(const worker_t *w, answer_view *view) noexcept nogil:
+    cdef const fd_entry_t *entry = view.entry
+    cdef const fd_part_t *told
+    if (entry.told == 0 or entry.zone >= w.zone_count
+            or w.zones[entry.zone].fingerprint != entry.fingerprint):
+        return
+    told = fd_told(w.config, fd_block(w.config, w.zones[entry.zone].block), entry.told)
+    if told != NULL and told.count <= <uint32_t>FD_TOLD_MAX:
+        view.told = <const uint8_t *>fd_at(w.config, told.off)
+        view.told_len = told.count
 
 # The series of a zone on a listener (any larger number: of what no zone took), or NULL.
 cdef inline fd_series_t *series_of(const worker_t *w, uint32_t listener, uint32_t zone) noexcept nogil:
@@ -97,6 +116,8 @@ cdef inline void count_hit(worker_t *w, const fd_zone_t *zone, const fd_query_t 
     w.tally.hits += 1
     if series == NULL:
         return
+    if entry.marks & FD_ENTRY_TRANSLATED:
+        fd_count(&series.dns64_translated, 1)
     if zone.flags & FD_ZONE_CACHE:
         fd_count(&series.cache_hits[entry.kind != FD_ENTRY_POSITIVE], 1)
         if entry.stale_now_until_ms != 0 and w.now_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:

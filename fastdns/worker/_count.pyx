@@ -59,6 +59,8 @@ cdef void count_late(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, u
     cdef fd_series_t *series = series_of(w, listener, zone_number)
     fd_count(&w.region.waits.misses[fd_fine_bucket(waited_us)], 1)
     fd_count(&w.region.waits.misses_us, waited_us)
+    if series != NULL and entry != NULL and entry.marks & FD_ENTRY_TRANSLATED:
+        fd_count(&series.dns64_translated, 1)
     if series == NULL or zone == NULL or not zone.flags & FD_ZONE_METRICS:
         return
     if entry == NULL:

@@ -2,8 +2,10 @@
 """What a worker has in hand, and what its predecessors died on.
 
 A packet is known by a keyed hash of its octets without the ID, so that a client that sends the
-same poison again under another ID is recognised. One death makes it a suspect, tried first and
-alone; a second one with the same in hand has it refused.
+same poison again under another ID is recognised. Once it is parsed it is known by its question's
+key, so that the same question in another packet is, too. One death makes it a suspect, tried first
+and alone; a second one with the same in hand has it refused: a packet is dropped, a question
+answered with SERVFAIL.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -12,10 +14,16 @@ from libc.string cimport memset
 from fastdns._name cimport siphash
 from fastdns._shm cimport fd_at, fd_in_hand_t
 from fastdns._stats cimport FD_C_poisoned, bump
+from fastdns._suspects cimport (
+    DEATHS_MAX,
+    suspect_acquit,
+    suspect_add,
+    suspect_refused,
+    suspects_count,
+)
 
 cdef enum:
     ID_LEN = 2
-    DEATHS_MAX = 2
 
 
 cdef uint64_t packet_hash(const worker_t *worker, const uint8_t *packet, uint32_t octets) noexcept nogil:
@@ -26,9 +34,11 @@ cdef uint64_t packet_hash(const worker_t *worker, const uint8_t *packet, uint32_
 
 
 cdef bint hand_ask(worker_t *worker, const uint8_t *packet, uint32_t octets) noexcept nogil:
-    if worker.region.in_hand.deaths < DEATHS_MAX:
-        return True
-    if packet_hash(worker, packet, octets) != worker.region.in_hand.suspect:
+    return hand_ask_key(worker, packet_hash(worker, packet, octets))
+
+
+cdef bint hand_ask_key(worker_t *worker, uint64_t key_hash) noexcept nogil:
+    if not suspect_refused(worker.region.suspects, key_hash, worker.now_ms):
         return True
     bump(worker.counters, FD_C_poisoned, 1)
     return False
@@ -36,23 +46,25 @@ cdef bint hand_ask(worker_t *worker, const uint8_t *packet, uint32_t octets) noe
 
 cdef void hand_inherit(worker_t *worker, inherited_t *out) noexcept nogil:
     cdef fd_in_hand_t *hand = &worker.region.in_hand
-    cdef uint64_t hash = hand.hash
     memset(out, 0, sizeof(inherited_t))
-    if hash == 0 and hand.len and <uint64_t>hand.off + hand.len <= worker.region.total_size:
+    out.hash = hand.hash
+    out.is_key = hand.hash != 0
+    if hand.len and <uint64_t>hand.off + hand.len <= worker.region.total_size:
         out.off = hand.off
         out.len = hand.len
-        hash = packet_hash(worker, <const uint8_t *>fd_at(worker.region, hand.off), hand.len)
-    if hash == 0:
-        return
-    out.found = True
-    hand.deaths = hand.deaths + 1 if hash == hand.suspect else 1
-    hand.suspect = hash
-    out.give_up = hand.deaths >= DEATHS_MAX
+        if not out.is_key:
+            out.hash = packet_hash(worker, <const uint8_t *>fd_at(worker.region, hand.off), hand.len)
+    if out.hash:
+        out.give_up = suspect_add(worker.region.suspects, out.hash, worker.now_ms) >= <uint32_t>DEATHS_MAX
     if out.give_up:
         bump(worker.counters, FD_C_poisoned, 1)
     hand_clear(worker)
+    hand_tick(worker)
 
 
-cdef void hand_acquit(worker_t *worker) noexcept nogil:
-    worker.region.in_hand.suspect = 0
-    worker.region.in_hand.deaths = 0
+cdef void hand_acquit(worker_t *worker, uint64_t hash) noexcept nogil:
+    suspect_acquit(worker.region.suspects, hash)
+
+
+cdef void hand_tick(worker_t *worker) noexcept nogil:
+    worker.refused = suspects_count(worker.region.suspects, DEATHS_MAX, worker.now_ms)

@@ -20,6 +20,7 @@ from fastdns._segments cimport boottime_us, config_check, map_segment, region_ch
 from fastdns._shm cimport (
     FD_BATCH,
     FD_ENTRY_MAX,
+    FD_ENTRY_QNAME_OFF,
     FD_MAX_LISTENERS,
     FD_RECORD_ANSWER,
     FD_RX_BUFFER,
@@ -53,7 +54,7 @@ from fastdns._sys cimport (
     watch,
 )
 from fastdns.worker._count cimport count_settle
-from fastdns.worker._hand cimport hand_acquit, hand_clear, hand_inherit, hand_take_key, inherited_t
+from fastdns.worker._hand cimport hand_acquit, hand_inherit, hand_tick, inherited_t
 from fastdns.worker._links cimport links_open
 from fastdns.worker._pending cimport pending_answer, pending_settle, pending_tick, pending_used
 from fastdns.worker._send cimport late_open
@@ -66,7 +67,6 @@ cdef enum:
     EVENTS = 64                  # kernel events taken at once
     UDP_ROUNDS = 8               # batches of one listener before others get their turn
     ANSWERS_A_ROUND = 256        # answer records taken before sockets get their turn
-    SUSPECT_MS = 60000           # how long a poisonous packet is remembered
     ROLL_MS = 5000               # what TCP clients get to have their answers before a planned end
 
 
@@ -74,7 +74,6 @@ cdef class Worker:
     """One worker: maps its segments, takes over from a predecessor, serves."""
 
     cdef worker_t w
-    cdef uint64_t suspect_until_ms
 
     def __init__(self, handles):
         """Raises OSError or RuntimeError with a line that says which segment or descriptor is wrong."""
@@ -149,43 +148,48 @@ cdef class Worker:
             raise OSError(errno, "a worker's tables: " + strerror(errno).decode())
 
     def recover(self):
-        """Answer what a dead predecessor had received.
+        """Answer what a dead predecessor had received, first what it died on.
 
-        Returns the number of datagrams taken over, and the bytes of a packet that is given up
-        because two workers died on it (None: there is none).
+        Returns the number of datagrams taken over, and the bytes of what is given up because two
+        workers died on it: a packet, the name of an answer, or nothing (None: nothing is given up).
         """
         cdef inherited_t inherited
         cdef uint32_t suspect = FD_BATCH
         cdef uint32_t taken
+        cdef bint tried
         cdef uint64_t buffers = self.w.region.batch.off + (
             <uint8_t *>self.w.batch.buffers - <uint8_t *>self.w.batch)
         with nogil:
             # The start is over: who hangs on a suspect is replaced after 1.5 s, not 5.
             fd_store64(&self.w.region.heartbeat, fd_load64(&self.w.region.heartbeat) + 1)
             hand_inherit(&self.w, &inherited)
-        poison = None
-        if inherited.found and inherited.len:
-            if inherited.give_up:
-                poison = bytes((<uint8_t *>fd_at(self.w.region, inherited.off))[:inherited.len])
-            if inherited.off >= buffers:
-                suspect = <uint32_t>((inherited.off - buffers) // FD_RX_STRIDE)
-        elif inherited.found and inherited.give_up:
-            poison = b""
-        self.suspect_until_ms = self.w.now_ms + SUSPECT_MS
+        if inherited.len and inherited.off >= buffers:
+            suspect = <uint32_t>((inherited.off - buffers) // FD_RX_STRIDE)
+        poison = self._bytes_of(&inherited) if inherited.give_up else None
         with nogil:
-            taken = udp_recover(&self.w, suspect, inherited.give_up)
-            if inherited.found and not inherited.give_up and suspect < FD_BATCH:
-                hand_acquit(&self.w)       # it was done, and this process lives
+            tried = inherited.len == 0 and inherited.is_key and try_answer(&self.w, inherited.hash)
+            taken = udp_recover(&self.w, suspect, inherited.give_up and not inherited.is_key)
+            if not inherited.give_up and (tried or suspect < FD_BATCH):
+                hand_acquit(&self.w, inherited.hash)       # it was done, and this process lives
         return taken, poison
+
+    cdef bytes _bytes_of(self, const inherited_t *inherited):
+        cdef const fd_entry_t *entry
+        if inherited.len:
+            return bytes((<uint8_t *>fd_at(self.w.region, inherited.off))[:inherited.len])
+        entry = first_answer(&self.w, inherited.hash)
+        if entry == NULL:
+            return b""
+        return bytes((<const uint8_t *>entry)[FD_ENTRY_QNAME_OFF:FD_ENTRY_QNAME_OFF + entry.qname_len])
 
     def run(self):
         """Serve until the stop word is set. Does not hold the GIL."""
         self.w.region.pid = os.getpid()
         with nogil:
-            serve(&self.w, self.suspect_until_ms)
+            serve(&self.w)
 
 
-cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
+cdef void serve(worker_t *w) noexcept nogil:
     cdef uint32_t wait_ms = 0, stop
     cdef uint64_t tcp_due_ms = 0
     cdef uint64_t leave_ms = 0
@@ -208,8 +212,8 @@ cdef void serve(worker_t *w, uint64_t suspect_until_ms) noexcept nogil:
         if w.now_ms >= tcp_due_ms or busy:
             tcp_due_ms = w.now_ms + tcp_tick(w)
         wait_ms = min(wait_ms, <uint32_t>(tcp_due_ms - w.now_ms))
-        if w.region.in_hand.suspect and w.now_ms >= suspect_until_ms:
-            hand_acquit(w)
+        if w.refused:
+            hand_tick(w)
     fd_store32(&w.region.serving, 0)
 
 
@@ -264,6 +268,28 @@ cdef bint udp_turn(worker_t *w, uint32_t listener) noexcept nogil:
     return True
 
 
+# The answer that stands first in the ring, if it is to this key; else NULL.
+cdef const fd_entry_t *first_answer(worker_t *w, uint64_t key_hash) noexcept nogil:
+    cdef fd_record_t *record = ring_next(&w.answers)
+    cdef const fd_entry_t *entry
+    if record == NULL or record.kind != FD_RECORD_ANSWER or record.len < sizeof(fd_answer_t) + sizeof(fd_entry_t):
+        return NULL
+    entry = <const fd_entry_t *>(<uint8_t *>record + sizeof(fd_answer_t))
+    if entry.key_hash != key_hash or record.len < sizeof(fd_answer_t) + FD_ENTRY_QNAME_OFF + entry.qname_len:
+        return NULL
+    return entry
+
+
+# Do what a predecessor died on, an answer that stands first in the ring, alone. False: it does not.
+cdef bint try_answer(worker_t *w, uint64_t key_hash) noexcept nogil:
+    if first_answer(w, key_hash) == NULL:
+        return False
+    pending_answer(w, ring_next(&w.answers))
+    ring_release(&w.answers)
+    pending_settle(w)
+    return True
+
+
 # Answer the clients of the records that the coordinator put. True: there may be more.
 cdef bint take_answers(worker_t *w) noexcept nogil:
     cdef fd_record_t *record
@@ -272,11 +298,7 @@ cdef bint take_answers(worker_t *w) noexcept nogil:
         record = ring_next(&w.answers)
         if record == NULL:
             break
-        if record.kind != FD_RECORD_ANSWER or record.len < sizeof(fd_answer_t) + sizeof(fd_entry_t):
-            pending_answer(w, record)
-        elif hand_take_key(w, (<fd_entry_t *>(<uint8_t *>record + sizeof(fd_answer_t))).key_hash):
-            pending_answer(w, record)
-            hand_clear(w)
+        pending_answer(w, record)
         ring_release(&w.answers)
         taken += 1
     pending_settle(w)

@@ -14,7 +14,14 @@ from libc.string cimport memcmp, memcpy, memset
 from fastdns._answer cimport compose_error, compose_reply
 from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup, entry_view
 from fastdns._name cimport get_u16, put_u16
-from fastdns._proto cimport EDE_NO_REACHABLE_AUTHORITY, FLAG_RD, HEADER_LEN, MESSAGE_MAX, SERVFAIL
+from fastdns._proto cimport (
+    EDE_NO_REACHABLE_AUTHORITY,
+    EDE_OTHER,
+    FLAG_RD,
+    HEADER_LEN,
+    MESSAGE_MAX,
+    SERVFAIL,
+)
 from fastdns._ring cimport ring_commit, ring_reserve
 from fastdns._shm cimport (
     FD_CLIENT_TCP,
@@ -64,7 +71,8 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
 from fastdns._zones cimport zone_at
-from fastdns.worker._count cimport count_late, entry_rcode, next_spin, zone_of_entry
+from fastdns.worker._count cimport count_late, entry_rcode, next_spin, tell, zone_of_entry
+from fastdns.worker._hand cimport hand_clear, hand_take_key
 from fastdns.worker._links cimport (
     ANSWERED_MAX,
     NONE,
@@ -85,6 +93,9 @@ from fastdns.worker._querylog cimport asker_t, log_query, replied_t
 from fastdns.worker._send cimport late_flush, late_push, late_room, received_local
 from fastdns.worker._state cimport origin_t, worker_t
 from fastdns.worker._tcp cimport tcp_peer, tcp_reply, tcp_waits
+
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef enum:
     REPEAT_WALK = 16             # steps along a chain in search of a repeated query
@@ -349,6 +360,7 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
     write_question(client, question, out + HEADER_LEN)
     if view != NULL:
         view.spin = next_spin(worker)
+        fd_debug_crash("reply", question.qname, question.qname_len)
         reply_len = compose_reply(view, &query, out, reply_limit(worker, client), worker.now_ms)
     else:
         reply_len = compose_error(&query, SERVFAIL, ede, out)
@@ -368,6 +380,8 @@ cdef void answer_chain(worker_t *worker, uint16_t slot, answer_view *view, uint1
     cdef pending_table_t *table = worker.pending
     cdef fd_pending_t *question = &table.questions[slot]
     cdef uint16_t place = table.question_links[slot].first
+    if view != NULL:
+        tell(worker, view)
     while place != NONE:
         reply_to(worker, &table.clients[place], question, view, ede)
         place = table.client_links[place].next
@@ -400,29 +414,40 @@ cdef bint answers_question(const fd_pending_t *question, const answer_view *view
             and memcmp(view.qname, question.qname, question.qname_len) == 0)
 
 
-cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept nogil:
-    cdef pending_table_t *table = worker.pending
+# The question that a record answers, or NONE: it is nobody's.
+cdef uint16_t answered_by(const pending_table_t *table, const fd_record_t *record) noexcept nogil:
     cdef const fd_answer_t *answer = <const fd_answer_t *>record
     cdef uint32_t slot
-    cdef fd_pending_t *question
+    if record.len < sizeof(fd_answer_t):
+        return NONE
+    slot = <uint32_t>answer.ticket
+    if (slot >= table.question_count or table.questions[slot].state == FD_PENDING_FREE
+            or table.questions[slot].use != <uint32_t>(answer.ticket >> 32)
+            or table.question_links[slot].answered):
+        return NONE
+    return <uint16_t>slot
+
+
+cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint16_t slot = answered_by(table, record)
     cdef answer_view view
-    cdef bint whole = record.len >= sizeof(fd_answer_t)
     bump(worker.counters, FD_C_answers, 1)
-    slot = <uint32_t>answer.ticket if whole else table.question_count
-    if slot < table.question_count:
-        question = &table.questions[slot]
-        if (question.state != FD_PENDING_FREE and question.use == <uint32_t>(answer.ticket >> 32)
-                and not table.question_links[slot].answered):
-            if record.kind == FD_RECORD_FAILURE:
-                answer_chain(worker, <uint16_t>slot, NULL, record.ede)
-                return
-            if (record.kind == FD_RECORD_ANSWER
-                    and entry_view(<const uint8_t *>record + sizeof(fd_answer_t),
-                                   record.len - <uint32_t>sizeof(fd_answer_t), &view)
-                    and answers_question(question, &view)):
-                answer_chain(worker, <uint16_t>slot, &view, 0)
-                return
-    bump(worker.counters, FD_C_answers_unmatched, 1)
+    if slot == NONE:
+        bump(worker.counters, FD_C_answers_unmatched, 1)
+        return
+    if not hand_take_key(worker, table.questions[slot].key_hash):
+        answer_chain(worker, slot, NULL, EDE_OTHER)
+    elif record.kind == FD_RECORD_FAILURE:
+        answer_chain(worker, slot, NULL, record.ede)
+    elif (record.kind == FD_RECORD_ANSWER
+            and entry_view(<const uint8_t *>record + sizeof(fd_answer_t),
+                           record.len - <uint32_t>sizeof(fd_answer_t), &view)
+            and answers_question(&table.questions[slot], &view)):
+        answer_chain(worker, slot, &view, 0)
+    else:
+        bump(worker.counters, FD_C_answers_unmatched, 1)
+    hand_clear(worker)
 
 
 # ------------------------------------------------------------------------------- upkeep ----
@@ -456,7 +481,8 @@ cdef void look_again(worker_t *worker) noexcept nogil:
     for slot in range(table.fresh_question):
         if table.questions[slot].state == FD_PENDING_FREE or table.question_links[slot].unsent:
             continue
-        if not (table.questions[slot].flags & FD_Q_ALONE):
+        if (not table.questions[slot].flags & FD_Q_ALONE
+                and hand_take_key(worker, table.questions[slot].key_hash)):
             key_of(&table.questions[slot], &query)
             worker.cache.spin = 0
             if (cache_lookup(&worker.cache, &query, worker.now_ms, MESSAGE_MAX, worker.scratch, &view,
@@ -466,6 +492,7 @@ cdef void look_again(worker_t *worker) noexcept nogil:
                 continue
         table.questions[slot].state = FD_PENDING_UNSENT
         queue_unsent(table, <uint16_t>slot)
+    hand_clear(worker)
     pending_settle(worker)
 
 

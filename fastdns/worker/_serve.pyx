@@ -10,6 +10,7 @@ from fastdns._name cimport get_u16, key_extra, name_fold_hash
 from fastdns._proto cimport (
     BADVERS,
     EDE_NOT_READY,
+    EDE_OTHER,
     FORMERR,
     HEADER_LEN,
     MESSAGE_MAX,
@@ -57,14 +58,18 @@ from fastdns.worker._count cimport (
     count_refused,
     entry_rcode,
     next_spin,
+    tell,
     zone_of_entry,
 )
-from fastdns.worker._hand cimport hand_clear, hand_take
+from fastdns.worker._hand cimport hand_clear, hand_take, hand_take_key
 from fastdns.worker._pending cimport JOIN_WAITS, pending_join
 from fastdns.worker._querylog cimport asker_t, log_query, replied_t
 from fastdns.worker._send cimport received_local
 from fastdns.worker._state cimport origin_t, worker_t
 from fastdns.worker._tcp cimport tcp_peer
+
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
 
 cdef enum:
     FAMILY_4 = 4                 # fd_query_t.variant of IPv4 and IPv6 clients
@@ -142,7 +147,7 @@ cdef void log_now(worker_t *worker, const fd_zone_t *zone, uint16_t zone_number,
 
 # -------------------------------------------------------------------------------- serve ----
 
-cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone_t *zone,
+cdef uint32_t serve_hit(worker_t *worker, answer_view *view, const fd_zone_t *zone,
                         const fd_query_t *query, const uint8_t *question, const origin_t *origin,
                         uint8_t *out, uint32_t limit) noexcept nogil:
     cdef const fd_entry_t *entry = view.entry
@@ -152,6 +157,8 @@ cdef uint32_t serve_hit(worker_t *worker, const answer_view *view, const fd_zone
         limit = min(limit, <uint32_t>zone.edns_max)
     bump(worker.counters, FD_C_hits, 1)
     count_hit(worker, zone, query, origin, entry)
+    tell(worker, view)
+    fd_debug_crash("reply", query.qname, query.qname_len)
     reply_len = compose_reply(view, query, out, limit, worker.now_ms)
     if out[2] & 0x02:            # TC
         bump(worker.counters, FD_C_truncated, 1)
@@ -190,6 +197,9 @@ cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8
     cdef answer_view view
     cdef const fd_zone_t *zone
     cdef uint32_t slot
+    if not hand_take_key(worker, query.key_hash):
+        count_error(worker, SERVFAIL)
+        return compose_error(query, SERVFAIL, EDE_OTHER, out)
     worker.cache.spin = next_spin(worker)
     if cache_lookup(&worker.cache, query, worker.now_ms, limit, worker.scratch, &view, &slot,
                     worker.counters) == CACHE_HIT:
@@ -208,6 +218,7 @@ cdef uint32_t serve_tcp(worker_t *worker, const uint8_t *msg, uint32_t msg_len,
     bump(worker.counters, FD_C_tcp_queries, 1)
     if not hand_take(worker, msg, msg_len):
         return 0
+    fd_debug_crash("packet", msg + HEADER_LEN, max(msg_len, <uint32_t>HEADER_LEN) - HEADER_LEN)
     rc = parse_query(msg, msg_len, worker.cache.hash_key,
                      worker.config.listeners[origin.listener].group, 0, &query)
     if rc == PARSE_OK:

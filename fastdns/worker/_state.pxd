@@ -53,6 +53,7 @@ ctypedef struct worker_t:
     uint64_t now_us              # CLOCK_BOOTTIME, read once a round of the loop and once a batch
     uint64_t now_ms
     uint32_t index
+    uint32_t refused             # packets and keys that two workers died on
     int epoll
     int wake
     int wake_coordinator

@@ -19,7 +19,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from fastdns._memory cimport fd_reserve, fd_take
-from fastdns._shm cimport fd_at, fd_local_t, fd_store32, sockaddr_in, sockaddr_in6
+from fastdns._shm cimport fd_at, fd_listener_t, fd_local_t, fd_store32, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_replies_tcp,
     FD_C_tcp_accept_failed,
@@ -54,6 +54,7 @@ from fastdns.worker._tcp_table cimport (
     connection_t,
     connection_take,
     phase_head,
+    phase_next,
     table_close,
     table_idlest,
     table_open,
@@ -313,18 +314,35 @@ cdef uint32_t tcp_tick(worker_t *worker) noexcept nogil:
     return min(wait, _expire(worker, PHASE_SLOW, worker.config.tcp_slow_ms, FD_C_tcp_closed_slow))
 
 
-cdef uint32_t _expire(worker_t *worker, uint8_t phase, uint32_t limit, int counter) noexcept nogil:
-    # Close what has been in a phase for `limit` ms. Returns ms until the next is due.
+cdef uint32_t _expire(worker_t *worker, uint8_t phase, uint32_t least, int counter) noexcept nogil:
+    # Close what has been in a phase for as long as its listener allows, which is `least` ms or more.
+    # Returns ms until the next is due.
     cdef tcp_state_t *tcp = tcp_state(worker)
-    cdef connection_t *head = phase_head(tcp, phase)
+    cdef connection_t *connection = phase_head(tcp, phase)
+    cdef connection_t *following
+    cdef uint32_t wait = TICK_MS
+    cdef uint32_t limit
     cdef uint64_t age
-    while head != NULL:
-        age = worker.now_ms - head.since
-        if age < limit:
-            return <uint32_t>(limit - age)
-        connection_close(worker, head, counter)
-        head = phase_head(tcp, phase)
-    return TICK_MS
+    while connection != NULL:
+        age = worker.now_ms - connection.since
+        if age < least:
+            return min(wait, <uint32_t>(least - age))
+        following = phase_next(tcp, connection)
+        limit = _allowed(worker, connection, phase, least)
+        if age >= limit:
+            connection_close(worker, connection, counter)
+        else:
+            wait = min(wait, <uint32_t>(limit - age))
+        connection = following
+    return wait
+
+
+cdef inline uint32_t _allowed(const worker_t *worker, const connection_t *connection, uint8_t phase,
+                              uint32_t least) noexcept nogil:
+    cdef const fd_listener_t *listener = &worker.config.listeners[connection.listener]
+    if phase == PHASE_FIRST:
+        return max(listener.tcp_first_ms, least)
+    return max(listener.tcp_idle_ms, least) if phase == PHASE_IDLE else least
 
 
 cdef uint32_t tcp_drain(worker_t *worker) noexcept nogil:

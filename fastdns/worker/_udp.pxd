@@ -14,5 +14,5 @@ cdef uint32_t udp_round(worker_t *worker, uint32_t listener) noexcept nogil
 cdef void udp_drain(worker_t *worker) noexcept nogil
 
 # Answer what a dead predecessor had received; `suspect` (a place in the batch, or FD_BATCH for
-# none) first and alone, or not at all if it is to be given up. Returns datagrams taken over.
-cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint give_up) noexcept nogil
+# none) first and alone, or not at all if it is to be dropped. Returns datagrams taken over.
+cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint drop) noexcept nogil

@@ -49,6 +49,9 @@ from fastdns.worker._send cimport answer_from, received_local, send_all
 from fastdns.worker._serve cimport admit_query, count_dropped, serve_error, serve_query
 from fastdns.worker._state cimport EVENT_UDP, origin_t, worker_t
 
+cdef extern from "_crash.h" nogil:
+    void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
+
 # Private: what a successor need not find.
 cdef struct udp_t:
     mmsghdr out[FD_BATCH]        # the replies of the batch at hand, pointing into the region
@@ -182,6 +185,8 @@ cdef void parse_one(worker_t *worker, uint32_t listener, uint32_t i) noexcept no
     if not hand_take(worker, batch.buffers[i], message.msg_len):
         batch.status[i] = FD_RX_DONE
         return
+    fd_debug_crash("packet", <const uint8_t *>batch.buffers[i] + HEADER_LEN,
+                   max(message.msg_len, <uint32_t>HEADER_LEN) - HEADER_LEN)
     if bad_source(worker, &batch.peers[i], &message.msg_hdr):
         bump(worker.counters, FD_C_dropped_source, 1)
         batch.status[i] = FD_RX_DONE
@@ -288,7 +293,7 @@ cdef bint usable(const worker_t *worker, fd_batch_t *batch) noexcept nogil:
     return True
 
 
-cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint give_up) noexcept nogil:
+cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint drop) noexcept nogil:
     cdef fd_batch_t *batch = worker.batch
     cdef uint32_t i, taken = 0, n = 0
     if usable(worker, batch):
@@ -300,7 +305,7 @@ cdef uint32_t udp_recover(worker_t *worker, uint32_t suspect, bint give_up) noex
         if batch.messages[i].msg_len == 0:
             batch.status[i] = FD_RX_DONE
     if suspect < n and batch.status[suspect] != FD_RX_DONE:
-        if not give_up:
+        if not drop:
             recover_one(worker, suspect)
             taken += 1
         batch.status[suspect] = FD_RX_DONE

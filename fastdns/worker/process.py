@@ -10,7 +10,7 @@ from fastdns.child import begin
 from fastdns.handles import WorkerHandles
 from fastdns.worker._loop import Worker
 
-#: Octets of a given-up packet that the log line shows.
+#: Octets of what is given up that the log line shows.
 POISON_SHOWN = 512
 
 
@@ -30,7 +30,7 @@ def main(handles: WorkerHandles) -> NoReturn:
     if taken:
         log.info(f"worker {handles.index}: took over {taken} received packets")
     if poison is not None:
-        shown = poison[:POISON_SHOWN].hex() or "an answer record"
-        log.error(f"worker {handles.index}: two workers died on one packet, dropped: {shown}")
+        shown = poison[:POISON_SHOWN].hex() or "an answer"
+        log.error(f"worker {handles.index}: two workers died on it, refused for 60 s: {shown}")
     worker.run()
     os._exit(0)

@@ -450,6 +450,7 @@ cdef public int fuzz_response(const uint8_t *data, size_t size) noexcept nogil:
     view.entry = &entry
     view.qname = query.qname
     view.spin = 0
+    view.told_len = 0
     if parsed.opt_off == 0 or parsed.opt_off + parsed.opt_len == parsed.records_end:
         # As it came, OPT cut off its end.
         records_len = (parsed.opt_off if parsed.opt_off else parsed.records_end) - base

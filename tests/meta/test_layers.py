@@ -38,6 +38,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_compress": {"_name", "_proto", "_response"},
     "_cache": {"_proto", "_rotate", "_segments", "_shm", "_stats"},
     "_zones": {"_proto", "_shm"},
+    "_suspects": {"_shm"},
     "_answer": {"_cache", "_name", "_proto", "_rotate", "_shm"},
     "_ring": {"_shm"},
     "_log": {"_ring", "_segments", "_shm", "_stats"},
@@ -50,7 +51,8 @@ SAME_PART: Final = {"_cache_read": "_cache"}
 
 _DATA_PLANE: Final = {
     "_memory", "_proto", "_shm", "_sys", "_stats", "_segments", "_name", "_wire", "_response", "_compress",
-    "_rotate", "_cache", "_answer", "_ring", "_log", "_zones", "handles", "child", "forking", "log",
+    "_rotate", "_cache", "_answer", "_ring", "_log", "_zones", "_suspects", "handles", "child", "forking",
+    "log",
 }  # fmt: skip
 
 # The roles don't import each other: `commands` hands the keeper their entry points. What looks at a client's
@@ -86,11 +88,11 @@ ORDER: Final[dict[str, list[str]]] = {
         "_tcp", "_pending", "_serve", "_udp", "_loop",
     ],
     "coordinator": [
-        "_net", "_random", "_timers", "_space", "_shard", "_store", "_queue", "_state", "_channels",
+        "_net", "_random", "_timers", "_space", "_shard", "_store", "_hand", "_queue", "_state", "_channels",
         "_deaths", "_delivery", "_inflight", "_report", "_upstream", "_health", "_rotation", "_prefer",
         "_labels", "_names", "_rewrite", "_hosts", "_slow", "_table", "_sweep", "_judge", "_conclude",
-        "_query", "_policy", "_tcp", "_udp", "_probe", "_cut", "_ahead", "_ask", "_exchange", "_settle",
-        "_take", "_resume", "_loop", "_coordinator",
+        "_query", "_policy", "_connection", "_tcp", "_udp", "_probe", "_cut", "_ahead", "_ask", "_exchange",
+        "_settle", "_take", "_resume", "_loop", "_coordinator",
     ],
     "keeper": ["_posix", "_children", "_addresses", "_groups", "_mailbox", "_roll", "_plane", "_loop"],
 }  # fmt: skip

@@ -25,7 +25,7 @@ LOSS_PERCENT = 2  # of each direction
 
 
 class Far(asyncio.DatagramProtocol):
-    """An upstream `away_s` from here that takes next to no time itself, and counts. An address for every name."""
+    """An upstream `away_s` from here that takes next to no time itself, and counts."""
 
     def __init__(self) -> None:
         self.away_s = AWAY_S
@@ -88,7 +88,7 @@ def test_one_of_two_upstreams_turns_slow(tmp_path: Path) -> None:
 
 @skip_without_network_namespaces
 def test_lost_packets_upstream() -> None:
-    """2 % of the questions and 2 % of the responses are lost: p99.9 of misses under 600 ms."""
+    """2 % of the questions and 2 % of the responses are lost: p99.9 under 600 ms."""
     with network() as net, net.entered():
         with far() as (_, (address, port)):
             # On the way in: what is dropped on its way out is an error for its sender.

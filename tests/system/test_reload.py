@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dns.message
 import dns.rcode
 import pytest
 
@@ -28,11 +29,13 @@ ROLLED_S = 20.0  # a reload, on a machine that compiles something else
 COMPLETE = "Reloading complete"
 
 
-def upstream_of(address: str) -> "contextlib.AbstractContextManager[MockUpstream]":
+def upstream_of(
+    address: str, host: str = LOOPBACK, port: int = 0
+) -> "contextlib.AbstractContextManager[MockUpstream]":
     def reply(question: Question) -> list[Reply]:
         return [Reply(answer(question, address))]
 
-    return mock_upstream(reply)
+    return mock_upstream(reply, host, port)
 
 
 @pytest.fixture
@@ -341,7 +344,7 @@ def configurations(pid: int) -> list[int]:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_reloads_under_load_lose_nothing(conf: Conf, old: MockUpstream, new: MockUpstream) -> None:
     """Again and again under load: each question is answered in time, and no counter goes back."""
     rounds = count("reloads")
@@ -369,6 +372,106 @@ def test_reloads_under_load_lose_nothing(conf: Conf, old: MockUpstream, new: Moc
         assert not server.stats().restarts
 
 
+def ask_slowly(endpoint: tuple[str, int], count: int) -> tuple[socket.socket, socket.socket, set[int]]:
+    """Questions that upstream takes its time for, over UDP and TCP; the sockets, and the IDs that wait."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    udp.settimeout(STOP_S)
+    udp.connect(endpoint)
+    queries = [dns.message.make_query(f"slow-{os.urandom(4).hex()}.test.", "A") for _ in range(count)]
+    for number, query in enumerate(queries):
+        query.id = number
+        udp.send(query.to_wire())
+    tcp = socket.create_connection(endpoint, STOP_S)
+    wire = queries[0].to_wire()
+    tcp.sendall(len(wire).to_bytes(2, "big") + wire)
+    return udp, tcp, set(range(count))
+
+
+def has_asked(upstream: MockUpstream, count: int) -> Callable[[], bool]:
+    """Whether so many slow names have reached upstream."""
+    return lambda: len({one.name for one in upstream.questions if one.name.startswith("slow-")}) >= count
+
+
+@pytest.mark.timeout(300)
+def test_listeners_come_and_go_under_load(conf: Conf) -> None:
+    """The other listener loses no query; the one that goes answers what it was asked before."""
+
+    def reply(question: Question) -> list[Reply]:
+        return [Reply(answer(question, OLD), delay_s=1.0 if question.name.startswith("slow-") else 0.0)]
+
+    rounds, port = 4, free_port()
+    with mock_upstream(reply) as upstream:
+        conf.upstream = upstream
+        more = f".:{port} {{\n    bind {LOOPBACK}\n    forward . {LOOPBACK}:{upstream.server[1]}\n}}\n"
+        conf.write(upstream, more)
+        with serve([], listen=[(LOOPBACK, conf.port)], conf=conf.file) as server:
+            load = LoadSpec(
+                server.endpoint, names=[(f"n{number}.stays.", "A") for number in range(200)], order="random",
+                seconds=rounds * 5.0, rate=RATE, window=5 * RATE, timeout_s=4.4,
+            )  # fmt: skip
+            running = start_process(load)
+            for number in range(rounds):
+                udp, tcp, waiting = ask_slowly((LOOPBACK, port), 20)
+                with udp, tcp:
+                    wait_for(has_asked(upstream, 20 * (number + 1)), server, "the slow questions")
+                    conf.write(upstream)
+                    reload(server, 2 * number + 1)
+                    while waiting:
+                        waiting.discard(dns.message.from_wire(udp.recv(4096)).id)
+                    assert len(tcp.recv(4096)) > 2
+                    assert tcp.recv(4096) == b"", "the connection is closed in order"
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((LOOPBACK, port), STOP_S)
+                conf.write(upstream, more)
+                reload(server, 2 * number + 2)
+            result = finish_process(running, 60.0)
+            assert (result.timeouts, set(result.rcodes), result.refused) == (0, {"NOERROR"}, 0), result
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for port 53: a resolv.conf names no other")
+def test_a_resolv_conf_that_changes_is_followed_under_load(tmp_path: Path, conf: Conf) -> None:
+    """The node's resolvers are others now, as after a DHCP lease: they are asked from then on."""
+    hosts = [f"127.91.{os.getpid() % 250 + 1}.{last}" for last in (1, 2)]
+    file = tmp_path / "resolv.conf"
+    file.write_text(f"nameserver {hosts[0]}\n", encoding="ascii")
+    conf.write(
+        conf.upstream,
+        f"node.:{conf.port} {{\n    bind {LOOPBACK}\n    cache 1\n    forward . {file}\n}}\n",
+    )
+    names = [(f"n{number}.node.", "A") for number in range(50)]  # each is asked anew every second
+    with contextlib.ExitStack() as stack:
+        before = stack.enter_context(contextlib.ExitStack())
+        before.enter_context(upstream_of(OLD, hosts[0], 53))
+        resolver = stack.enter_context(upstream_of(NEW, hosts[1], 53))
+        server = stack.enter_context(serving(conf))
+        client = stack.enter_context(Client(server.endpoint))
+        assert address_of(client, "before.node.") == OLD
+        load = LoadSpec(
+            server.endpoint, names=names, order="random", seconds=10.0, rate=RATE, window=5 * RATE,
+            timeout_s=4.4,
+        )  # fmt: skip
+        running = start_process(load)
+        file.write_text(f"nameserver {hosts[1]}\n", encoding="ascii")
+        config = server.stats().coordinator["swept"]
+        server.wait_for(
+            lambda stats: (
+                stats.coordinator["swept"] > config
+                and all(one["serving"] for one in stats.workers)
+                and bool(resolver.questions)
+            ),
+            "the change",
+            ROLLED_S,
+        )
+        wait_for(
+            lambda: address_of(client, f"{os.urandom(4).hex()}.node.") == NEW, server, "the new resolver"
+        )
+        before.close()  # nobody needs it any more
+        result = finish_process(running, 60.0)
+        assert (result.timeouts, set(result.rcodes), result.refused) == (0, {"NOERROR"}, 0), result
+        assert len(resolver.questions) > len(names)
+        assert not server.stats().restarts
+
+
 def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: MockUpstream) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("192.0.2.7 seven.hosted\n", encoding="ascii")
@@ -381,6 +484,7 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
         assert address_of(client, "seven.hosted.") == "192.0.2.7"
         assert address_of(client, "a.stays.") == OLD
         assert address_of(client, "eight.hosted.") == OLD
+        assert address_of(client, "other.hosted.") == OLD
         hosts.write_text("192.0.2.9 seven.hosted\n192.0.2.8 eight.hosted\n", encoding="ascii")
         wait_for(
             lambda: address_of(client, "seven.hosted.") == "192.0.2.9", server, "the hosts file's change"
@@ -388,7 +492,8 @@ def test_a_hosts_file_that_changes_is_followed(tmp_path: Path, conf: Conf, old: 
         assert address_of(client, "eight.hosted.") == "192.0.2.8", "answered from before"
         before = server.stats().counter("hits")
         assert address_of(client, "a.stays.") == OLD
-        assert server.stats().counter("hits") == before + 1
+        assert address_of(client, "other.hosted.") == OLD, "in the same block, and in neither file"
+        assert server.stats().counter("hits") == before + 2
 
 
 def test_a_stop_is_lame_for_a_while_and_answers(conf: Conf) -> None:

@@ -4,6 +4,8 @@
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import dns.edns
 import dns.flags
@@ -26,7 +28,7 @@ from tests.mock_upstream import (
 )
 from tests.peers.run import free_port
 from tests.system.clients import TCP, UDP, Client, Variant
-from tests.system.server import Server, serve
+from tests.system.server import LOOPBACK, Server, serve
 
 RIGHT = "192.0.2.1"
 FORGED = "192.0.2.66"
@@ -250,32 +252,64 @@ def test_one_of_two_upstreams_fails() -> None:
                     assert addresses(response) == [RIGHT]
 
 
-def test_ten_thousand_misses_are_one_question() -> None:
-    """10,000 clients ask the same name while its answer is on the way: one upstream query, 10,000 answers."""
+ONE_TCP_UPSTREAM = """
+.:PORT {
+    bind 127.0.0.1
+    cache 30
+    forward . 127.0.0.1:UPSTREAM {
+        force_tcp
+    }
+}
+"""
+
+
+def test_ten_thousand_misses_are_one_question(tmp_path: Path) -> None:
+    """10,000 clients of two workers ask one name; its answer is held until all wait: one upstream query.
+
+    Over TCP, where silence is no reason to ask again.
+    """
     asked = 10_000
+    released = threading.Event()
 
     def script(question: Question) -> Sequence[Reply]:
-        return [Reply(answer(question, RIGHT), delay_s=0.8)]
+        assert released.wait(20)
+        return [Reply(answer(question, RIGHT))]
 
-    with mock_upstream(script) as upstream, serve(upstream.server) as server:
-        spec = LoadSpec(
-            server.endpoint,
-            names=[("popular.example.test", "A")],
-            count=asked,
-            window=asked,
-            rate=30_000,
-            sockets=64,
-            timeout_s=3.0,
+    port, conf = free_port(), tmp_path / "Corefile"
+    with mock_upstream(script) as upstream:
+        conf.write_text(
+            ONE_TCP_UPSTREAM.replace("PORT", str(port)).replace("UPSTREAM", str(upstream.server[1]))
         )
-        result = run_process(spec)
-        assert result.answered == asked, result
-        assert result.rcodes == {"NOERROR": asked}, result
-        stats = server.stats()
-        # An upstream that is slow for the first time may be asked again: one question, sent more than once.
-        assert stats.counter("upstream_udp") - stats.counter("upstream_retries") == 1
-        assert len(upstream.questions) == stats.counter("upstream_udp") <= 8
-        assert stats.counter("joined_local") + stats.counter("joined") >= asked / 4
-        assert stats.counter("stores") == 1
+        with serve(upstream.server, listen=[(LOOPBACK, port)], conf=conf) as server:
+            spec = LoadSpec(
+                server.endpoint,
+                names=[("popular.example.test", "A")],
+                count=asked,
+                window=asked,
+                rate=30_000,
+                sockets=64,
+                timeout_s=CLIENT_LIMIT_S,
+            )
+            with ThreadPoolExecutor(1) as pool:
+                load = pool.submit(run_process, spec)
+                try:
+                    waits = server.wait_for(
+                        lambda stats: sum(worker["clients"] for worker in stats.workers) == asked,
+                        "all clients waiting",
+                    )
+                finally:
+                    released.set()
+                result = load.result()
+            assert result.answered == asked, result
+            assert result.rcodes == {"NOERROR": asked}, result
+            assert all(worker["clients"] > asked / 3 for worker in waits.workers), waits
+            stats = server.stats()
+            assert len(upstream.questions) == stats.counter("upstream_tcp") == 1
+            assert stats.counter("upstream_udp") == stats.counter("upstream_retries") == 0
+            # One question of each worker, the second one joined.
+            assert (stats.counter("questions"), stats.counter("joined")) == (2, 1)
+            assert stats.counter("joined_local") == asked - 2
+            assert stats.counter("stores") == 1
 
 
 def test_names_that_are_not_there() -> None:

@@ -82,15 +82,17 @@ class World:
     """A server and its clients; at the end nothing may be left of either."""
 
     def __init__(self, **limits: int) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self.listener.setblocking(False)
-        self.server = tcp.Server([self.listener.fileno()], **limits)
+        self.listeners = [socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(2)]
+        for one in self.listeners:
+            one.setblocking(False)
+        self.listener = self.listeners[0]
+        self.server = tcp.Server([one.fileno() for one in self.listeners], **limits)
         self.clients: list[Client] = []
 
-    def connect(self, *, receive_buffer: int = 0) -> Client:
+    def connect(self, *, receive_buffer: int = 0, listener: int = 0) -> Client:
         """A client whose connection is accepted."""
         before = self.server.count("accepted")
-        client = Client(self.listener.getsockname(), receive_buffer)
+        client = Client(self.listeners[listener].getsockname(), receive_buffer)
         self.clients.append(client)
         self.until(lambda: self.server.count("accepted") > before)
         return client
@@ -139,7 +141,8 @@ class World:
     def close(self) -> None:
         for client in self.clients:
             client.sock.close()
-        self.listener.close()
+        for one in self.listeners:
+            one.close()
 
     def finish(self) -> None:
         for client in self.clients:

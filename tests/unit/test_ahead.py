@@ -186,11 +186,11 @@ def test_few_are_under_way_at_once_and_all_get_their_turn() -> None:
 
     def play(asked: Asked) -> Reply:
         if len(up.asked) <= count:
-            return reply(asked, records(asked.qname, 2, "A", "192.0.2.1"))
+            return reply(asked, records(asked.qname, 10, "A", "192.0.2.1"))
         waiting.append(asked)
         return None
 
-    with Upstream(play) as up, served(up) as w:
+    with Upstream(play) as up, served(up, prefetch_percent=90) as w:
         for i in range(count):
             Name(w, f"n{i}.example.").hit()
         w.wait(lambda: len({one.qname for one in waiting}) == 64, "64 questions")

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import dns.rcode
 import pytest
 
-from fastdns.control.model import Block, Config, Forward, Limits, Step, Upstream, Zone
+from fastdns.control.model import Block, Config, Forward, HostRecord, HostsStep, Limits, Step, Upstream, Zone
 from tests.coordtools import (
     ANSWER,
     EDE_NO_REACHABLE_AUTHORITY,
@@ -36,7 +36,7 @@ def by_name(text: str) -> Callable[[Asked], Reply]:
 
 
 def chain(
-    zones: dict[str, Block], *, group: int = 0, limits: Limits | None = None
+    zones: dict[str, Block], *, group: int = 0, limits: Limits | None = None, number: int = 1
 ) -> Callable[[tuple[Upstream, ...]], Config]:
     """A configuration with these zones, a block each, of one group."""
 
@@ -47,6 +47,7 @@ def chain(
             zones=tuple(Zone(name, group, number) for number, name in enumerate(zones)),
             blocks=tuple(zones.values()),
             worker_count=2,
+            number=number,
             limits=limits or Limits(),
         )
 
@@ -206,6 +207,35 @@ def test_an_answer_of_another_block_is_not_handed_on() -> None:
         w.start()
         assert said(w, "www.example.") == "one"
         assert (w.count("found_stored"), len(one.asked)) == (1, 2)
+
+
+def test_a_changed_hosts_file_costs_the_names_in_it() -> None:
+    """What the old table said, and what the new one knows, is asked anew; the block's other names stay."""
+
+    def hosts(**names: int) -> dict[str, Block]:
+        table = {f"{name}.": HostRecord(inet4=(bytes([192, 0, 2, last]),)) for name, last in names.items()}
+        return {".": block(HostsStep(table, through=(".",)), Forward((0,)))}
+
+    def play(asked: Asked) -> Reply:
+        return reply(asked, records(asked.qname, 300, "A", "10.0.0.1"))
+
+    def address(w: World, name: str) -> str:
+        return str(w.ask(name).message().answer[0][0])
+
+    with Server(play) as one, running(hosts(both=1, gone=1), one) as w:
+        first = {name: address(w, name) for name in ("both.", "gone.", "come.", "stays.", "x.come.")}
+        assert first["come."] == first["stays."] == "10.0.0.1"
+        w.stop()
+        w.make = chain(hosts(both=2, come=2), number=2)
+        w.renew_config()
+        w.start()
+        w.wait(lambda: w.count("outdated") == 3, "the sweep")
+        assert {name: address(w, name) for name in first} == {
+            "both.": "192.0.2.2", "gone.": "10.0.0.1", "come.": "192.0.2.2", "stays.": "10.0.0.1",
+            "x.come.": "10.0.0.1",
+        }  # fmt: skip
+        assert w.count("found_stored") == 2
+        assert [asked.qname for asked in one.asked] == ["come.", "stays.", "x.come.", "gone."]
 
 
 def test_a_failure_takes_no_answers_place() -> None:

@@ -3,6 +3,7 @@
 
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import dns.rdatatype
@@ -75,6 +76,17 @@ def test_a_template_answers_without_an_upstream() -> None:
         assert [str(rrset) for rrset in answer.message().answer] == ["ip-7.test. 60 IN A 10.0.0.7"]
         assert answer.plugin == TEMPLATE
         assert not one.asked
+
+
+def test_the_option_of_a_template_is_named_in_its_answer_alone() -> None:
+    step = template(
+        match=[r"^ip\."], answer=["{{ .Name }} 60 IN A 10.0.0.7"], fallthrough=[], ederror={"code": 15}
+    )
+    step = replace(step, told=(15, "blocked"))
+    with Server(address) as one, with_steps(one, REGEX, step) as w:
+        assert w.ask("ip.test.").told == 2
+        assert w.ask("other.test.").told == 0
+        assert one.asked
 
 
 def test_a_cname_of_a_template_is_followed_through_the_server() -> None:

@@ -150,10 +150,13 @@ def test_the_text_of_a_block_is_what_shapes_its_answers() -> None:
             "cache 30\nrewrite name a b\nforward . 192.0.2.1",
             "forward . 192.0.2.1",
             "cache 30\nhosts /dev/null {\n192.0.2.1 a\n}\nforward . 192.0.2.1",
-            "cache 30\nhosts /dev/null {\n192.0.2.2 a\n}\nforward . 192.0.2.1",
+            "cache 30\nhosts /dev/null {\n192.0.2.1 a\nttl 60\n}\nforward . 192.0.2.1",
+            "cache 30\nloadbalance {\nprefer 10.0.0.0/8\n}\nforward . 192.0.2.1",
         )
     ]
-    assert len({plain.text, *others}) == 9
+    assert len({plain.text, *others}) == 10
+    hosts = "cache 30\nhosts /dev/null {{\n192.0.2.{} a\n}}\nforward . 192.0.2.1"
+    assert only_block(hosts.format(1)).text == only_block(hosts.format(2)).text, "the sweep looks at names"
 
 
 def test_flags_of_a_zone() -> None:
@@ -247,12 +250,16 @@ def test_encrypted_upstreams_are_not_asked_in_plain_text() -> None:
     assert found.warnings[0].startswith("Corefile:3: forward: tls://192.0.2.1 is not asked")
 
 
-def test_timeouts_are_the_servers() -> None:
+def test_timeouts_are_an_addresses() -> None:
+    """Of the blocks on an address the last one that has them counts."""
     found = compiled(
         f"a {{\n{BIND}timeouts {{\nread 5s\nidle 20s\n}}\n}}\nb {{\n{BIND}timeouts {{\nread 1s\n}}\n}}\n"
+        f"c {{\n{BIND}whoami\n}}\nd {{\nbind 127.0.0.9\ntimeouts {{\nidle 2s\n}}\n}}\n"
+        "e {\nbind 127.0.0.8\nwhoami\n}\n"
     )
-    assert (found.config.limits.tcp_first_ms, found.config.limits.tcp_idle_ms) == (5000, 20000)
-    assert "the longest are taken" in found.warnings[0]
+    times = [(one.tcp_first_ms, one.tcp_idle_ms) for one in found.config.listeners if one]
+    assert times == [(1000, 10000), (3000, 2000), (3000, 10000)]
+    assert not found.warnings
 
 
 def test_an_unbound_block_listens_everywhere() -> None:

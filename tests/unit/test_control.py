@@ -145,6 +145,27 @@ def test_workers_follow_the_cores_up_to_two(monkeypatch: pytest.MonkeyPatch) -> 
         assert load.make_config(Options(upstreams=(UPSTREAM,))).worker_count == workers
 
 
+COREFILE = "fastdns {{\n    workers {}\n    memory {}\n}}\n.:5300 {{\n    bind 127.0.0.1\n    {}\n}}\n"
+
+
+def test_what_only_a_start_can_change_is_said_at_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line; the rest of the new file counts."""
+    said: list[str] = []
+    monkeypatch.setattr("fastdns.log.warning", said.append)
+    options = Options(conf="Corefile")
+    first = load.load_corefile(options, COREFILE.format(2, "16M", "whoami"), None)
+    same = load.load_corefile(options, COREFILE.format(2, "16M", "cache"), first)
+    assert said == []
+    more = load.load_corefile(options, COREFILE.format(3, "32M", "forward . 192.0.2.1"), same)
+    assert said == ["Corefile: workers 3 (now 2), memory 32M (now 16M): takes a restart of the server"]
+    assert (more.config.worker_count, more.memory) == (2, 16 * MIB)
+    assert more.outdates(same)
+    load.load_corefile(options, COREFILE.format(3, "16M", "whoami"), more)
+    assert said[1:] == ["Corefile: workers 3 (now 2): takes a restart of the server"]
+    load.load_corefile(options, COREFILE.format(2, "16M", "whoami"), more)
+    assert len(said) == 2
+
+
 def test_the_command_line() -> None:
     options = parse(
         [

@@ -90,16 +90,15 @@ def test_nothing_is_in_hand_when_nothing_happens() -> None:
         w.wait(lambda: w.post.in_hand == 0, "empty hands")
         w.kill()
         w.start()
-        assert w.post.suspect == 0
-        assert w.post.quarantine() == []
+        assert w.post.suspects(1) == w.post.suspects(2) == {}
 
 
-def die_with(w: World, name: str) -> int:
-    """What stands in the post after a death with this question in hand."""
+def die_with(w: World, name: str, thread: bool = False) -> int:
+    """What stands in the post after a death with this question in the loop's or the thread's hand."""
     if w.pid:
         w.kill()
     key_hash = w.side[1].put(0, wire(name), 1)
-    w.post.note(key_hash, wire(name))
+    w.post.note(key_hash, wire(name), thread)
     return key_hash
 
 
@@ -108,8 +107,8 @@ def test_one_death_costs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         key_hash = die_with(w, "poison.example.")
         w.start()
         assert w.take(1).kind == ANSWER
-        w.wait(lambda: w.post.suspect == 0, "the suspect's acquittal")
-        assert key_hash not in dict(w.post.quarantine())
+        w.wait(lambda: w.post.suspects() == {}, "the suspect's acquittal")
+        assert key_hash not in w.post.suspects(2)
     assert "706f69736f6e" in capfd.readouterr().err  # its bytes
 
 
@@ -117,16 +116,16 @@ def test_two_deaths_put_a_key_into_quarantine(capfd: pytest.CaptureFixture[str])
     with Upstream(silence) as up, world(up) as w:
         key_hash = die_with(w, "poison.example.")
         w.start()
-        assert w.post.suspect == key_hash
+        assert list(w.post.suspects()) == [key_hash]
         assert die_with(w, "poison.example.") == key_hash
         w.start()
         record = w.take(1)
         assert (record.kind, record.ede) == (FAILURE, EDE_OTHER)
-        until = dict(w.post.quarantine())[key_hash]
+        until = w.post.suspects(2)[key_hash]
         assert 55_000 < until - _segments.now_ms() <= 60_000
         assert w.count("quarantined") >= 1
         assert w.count("poisoned") == 1
-        assert w.post.suspect == 0
+        assert w.post.suspects() == {}
         up.play = address
         w.ask("other.example.")
         assert w.ask_failing("poison.example.") == EDE_OTHER
@@ -137,14 +136,51 @@ def test_two_deaths_put_a_key_into_quarantine(capfd: pytest.CaptureFixture[str])
     assert "refused for 60 s" in capfd.readouterr().err
 
 
-def test_another_question_is_another_suspect() -> None:
+def test_two_poisons_in_turn() -> None:
+    """They don't make each other forgotten: each costs two coordinators."""
     with Upstream(silence) as up, world(up) as w:
-        die_with(w, "one.example.")
+        deaths = []
+        for name in ("one.example.", "two.example.", "one.example.", "two.example."):
+            key_hash = die_with(w, name)
+            w.start()
+            deaths.append((len(w.post.suspects()), len(w.post.suspects(2))))
+            assert key_hash in w.post.suspects() | w.post.suspects(2)
+        assert deaths == [(1, 0), (2, 0), (1, 1), (0, 2)]
+        while w.side[1].next() is not None:
+            pass
+        assert w.ask_failing("one.example.") == w.ask_failing("two.example.") == EDE_OTHER
+        up.play = address
+        w.ask("three.example.")
+
+
+def test_the_python_threads_question_counts_as_the_loops() -> None:
+    with Upstream(silence) as up, world(up) as w:
+        key_hash = die_with(w, "poison.example.", thread=True)
         w.start()
-        second = die_with(w, "two.example.")
+        assert list(w.post.suspects()) == [key_hash]
+        assert w.post.thread_in_hand == 0
+        die_with(w, "poison.example.", thread=True)
         w.start()
-        assert w.post.suspect == second
-        assert w.post.quarantine() == []
+        assert list(w.post.suspects(2)) == [key_hash]
+
+
+def test_who_dies_beside_a_known_suspect_is_none() -> None:
+    """Both threads had something in hand: both are suspects, but where one is known already."""
+
+    def play(asked: Asked) -> Reply:
+        return None if asked.qname.startswith("poison") else address(asked)
+
+    with Upstream(play) as up, world(up) as w:
+        first = die_with(w, "poison.example.", thread=True)
+        second = die_with(w, "chance.example.")
+        w.start()
+        w.wait(lambda: list(w.post.suspects()) == [first], "the other one's acquittal")
+        assert second != first
+        die_with(w, "poison.example.", thread=True)
+        die_with(w, "another.example.")
+        w.start()
+        assert w.post.suspects() == {}
+        assert list(w.post.suspects(2)) == [first]
 
 
 def test_more_poison_than_places() -> None:
@@ -154,8 +190,8 @@ def test_more_poison_than_places() -> None:
             w.start()
             last = die_with(w, f"poison{i}.example.")
             w.start()
-        assert len(w.post.quarantine()) == 16
-        assert last in dict(w.post.quarantine())
+        assert len(w.post.suspects(2)) == 16
+        assert last in w.post.suspects(2)
 
 
 def test_killed_at_any_instruction_every_question_is_answered() -> None:

@@ -204,6 +204,12 @@ def test_the_version_is_told_after_the_first_reload(segments: Segments) -> None:
     assert [name for name, _ in samples if name == "coredns_build_info"]
 
 
+def test_an_address_without_a_fallback_shows(segments: Segments) -> None:
+    samples = scrape(segments, facts=Facts(fallbacks={LOCAL: True, "fe80::1": False}))
+    assert value(samples, "fastdns_node_fallback", address=LOCAL) == 1
+    assert value(samples, "fastdns_node_fallback", address="fe80::1") == 0
+
+
 def test_hosts_files(segments: Segments, tmp_path: Path) -> None:
     """Entries in both directions, as CoreDNS counts them; the file's own time."""
     file = tmp_path / "hosts"
@@ -223,7 +229,7 @@ def test_hosts_files(segments: Segments, tmp_path: Path) -> None:
     assert value(samples, "coredns_hosts_entries", hostsfile=str(file)) == 4
     assert value(samples, "coredns_hosts_reload_timestamp_seconds") == 1_700_000_000
     file.unlink()
-    assert hosts_facts(config, corefile) == {str(file): (4, 0.0)}
+    assert hosts_facts(config, corefile) == {}, "CoreDNS counts what it has read"
     assert hosts_facts(config, whole) == {}
 
 

@@ -19,8 +19,8 @@ NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, DELRULE, DELSETELEM, NEWGEN = 0, 2, 3, 6,
 LOCAL, SERVICE = "169.254.20.10", "10.43.0.10"
 
 
-def message(kind: int, *attributes: tuple[int, bytes], subsystem: int = 10) -> bytes:
-    body = b"\2\0\0\0"
+def message(kind: int, *attributes: tuple[int, bytes], subsystem: int = 10, family: int = 2) -> bytes:
+    body = bytes((family, 0, 0, 0))
     for number, value in attributes:
         padded = value + b"\0" * (-len(value) % 4)
         body += struct.pack("=HH", 4 + len(value), number) + padded
@@ -31,40 +31,69 @@ def rule(kind: int, table: bytes, chain: bytes) -> bytes:
     return message(kind, (1, table + b"\0"), (2, chain + b"\0"), (3, bytes(8)))
 
 
+def table(kind: int, name: bytes, family: int = 2) -> bytes:
+    return message(kind, (1, name + b"\0"), family=family)
+
+
+END = message(NEWGEN)
+NONE, SOME, GONE = watch.Change.NONE, watch.Change.SOME, watch.Change.GONE
+
+
 @pytest.mark.parametrize(
-    ("data", "concerns"),
+    ("data", "change"),
     [
-        (message(DELTABLE, (1, b"fastdns\0")), True),
-        (message(DELTABLE, (1, b"filter\0")), True),
-        (message(DELTABLE, (1, b"kube-proxy\0")), False),
-        (message(DELSETELEM, (1, b"fastdns\0"), (2, b"fallback\0")), True),
-        (message(NEWTABLE, (1, b"fastdns\0")), False),
-        (rule(NEWRULE, b"fastdns", b"notrack-output"), False),
-        (rule(DELRULE, b"fastdns", b"notrack-output"), True),
-        (rule(NEWRULE, b"filter", b"INPUT"), True),
-        (rule(DELRULE, b"filter", b"OUTPUT"), True),
-        (rule(NEWRULE, b"filter", b"KUBE-FIREWALL"), False),
-        (rule(NEWRULE, b"nat", b"KUBE-SVC-TCOU7JCQXEZGVUNU"), False),
-        (message(NEWCHAIN, (1, b"filter\0"), (3, b"INPUT\0")), True),
-        (message(NEWGEN), False),
-        (message(DELTABLE, (1, b"fastdns\0"), subsystem=1), False),
-        (rule(NEWRULE, b"nat", b"X") + rule(DELRULE, b"fastdns", b"y"), True),
-        (b"", False),
-        (b"\xff" * 16, True),
+        (table(DELTABLE, b"fastdns"), GONE),
+        (table(DELTABLE, b"filter"), SOME),
+        (table(DELTABLE, b"kube-proxy"), NONE),
+        (table(NEWTABLE, b"kube-proxy"), SOME),  # younger than ours
+        (table(NEWTABLE, b"fastdns"), NONE),
+        (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
+        (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns", family=10), GONE),
+        (message(DELSETELEM, (1, b"fastdns\0"), (2, b"fallback\0")), SOME),
+        (rule(NEWRULE, b"fastdns", b"notrack-output"), NONE),
+        (rule(DELRULE, b"fastdns", b"notrack-output"), SOME),
+        (rule(DELRULE, b"fastdns", b"x") + table(DELTABLE, b"fastdns"), GONE),
+        (rule(DELRULE, b"fastdns", b"x") + table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
+        (rule(NEWRULE, b"filter", b"INPUT"), SOME),
+        (rule(DELRULE, b"filter", b"OUTPUT"), SOME),
+        (rule(NEWRULE, b"filter", b"KUBE-FIREWALL"), NONE),
+        (rule(NEWRULE, b"nat", b"KUBE-SVC-TCOU7JCQXEZGVUNU"), NONE),
+        (message(NEWCHAIN, (1, b"filter\0"), (3, b"INPUT\0")), SOME),
+        (message(DELTABLE, (1, b"fastdns\0"), subsystem=1), NONE),
+        (rule(NEWRULE, b"nat", b"X") + rule(DELRULE, b"fastdns", b"y"), SOME),
+        (b"", NONE),
+        (b"\xff" * 16, SOME),
     ],
 )
-def test_what_concerns_us(data: bytes, concerns: bool) -> None:
-    assert watch.any_concerns(data) is concerns
+def test_what_concerns_us(data: bytes, change: watch.Change) -> None:
+    messages = watch.Messages()
+    assert max(messages.judge(data), messages.judge(END)) is change
+    assert messages.judge(END) is NONE, "said once"
+
+
+def test_a_table_is_gone_when_the_transaction_has_ended() -> None:
+    messages = watch.Messages()
+    assert messages.judge(table(DELTABLE, b"fastdns")) is NONE
+    assert messages.judge(table(NEWTABLE, b"fastdns")) is NONE, "in another datagram"
+    assert messages.judge(END) is NONE
+
+
+def test_half_a_transaction_is_forgotten() -> None:
+    messages = watch.Messages()
+    messages.judge(table(DELTABLE, b"fastdns"))
+    messages.have_gap()
+    assert messages.judge(END) is NONE
 
 
 def test_no_message_is_too_odd() -> None:
+    messages = watch.Messages()
     chance = random.Random(1)
-    samples = [rule(DELRULE, b"fastdns", b"x"), message(NEWCHAIN, (1, b"filter\0"), (3, b"INPUT\0"))]
+    samples = [rule(DELRULE, b"fastdns", b"x"), message(NEWCHAIN, (1, b"filter\0"), (3, b"INPUT\0")), END]
     for _ in range(20_000):
         data = bytearray(chance.choice(samples))
         for _ in range(chance.randrange(1, 4)):
             data[chance.randrange(len(data))] = chance.randrange(256)
-        watch.any_concerns(bytes(data[: chance.randrange(len(data) + 1)]))
+        messages.judge(bytes(data[: chance.randrange(len(data) + 1)]))
 
 
 def test_legacy_tables_show_in_proc(tmp_path: Path) -> None:

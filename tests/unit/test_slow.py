@@ -272,7 +272,8 @@ def test_names_without_a_dot_are_whole() -> None:
     step = Templates([template(answer=["{{ .Name }} 60 IN CNAME target.other", "x 60 IN MX 10 mail"])])
     outcome = step.ask(question("x.example.", A))
     assert isinstance(outcome, Ask)
-    assert texts(outcome.state) == ["x.example. 60 IN CNAME target.other.", "x. 60 IN MX 10 mail."]
+    made, _ = outcome.state
+    assert texts(made) == ["x.example. 60 IN CNAME target.other.", "x. 60 IN MX 10 mail."]
 
 
 def test_a_template_cname_is_followed() -> None:
@@ -296,6 +297,37 @@ def test_who_asks_is_never_stored() -> None:
     assert isinstance(outcome, Done)
     assert outcome.passing
     assert texts(outcome.message) == ["x.example. 60 IN A 10.42.0.7"]
+
+
+def test_a_template_sees_the_message() -> None:
+    fields = ("RecursionDesired", "CheckingDisabled", "Opcode", "Ns")
+    shown = " ".join(f"{{{{ .Message.{field} }}}}" for field in fields)
+    step = Templates([template(qtype=TXT, answer=[f'{{{{ .Name }}}} 60 IN TXT "{shown}"'])])
+    for asked, said in (
+        (question("x.example.", TXT), "true false 0 []"),
+        (
+            replace(question("x.example.", TXT), recursion_desired=False, checking_disabled=True),
+            "false true 0",
+        ),
+    ):
+        outcome = step.ask(asked)
+        assert isinstance(outcome, Done)
+        assert said in texts(outcome.message)[0]
+        assert not outcome.passing, "RD and CD are not shared by queries that differ in them"
+
+
+def test_an_extended_error_goes_with_what_a_template_made() -> None:
+    error = {"ederror": {"kind": "ExtendedError", "code": 15, "text": "no"}}
+    outcome = Templates([template(**error)]).ask(question("x.example."))
+    assert isinstance(outcome, Done)
+    assert outcome.told
+    step = Templates([template(answer=["{{ .Name }} 60 IN CNAME target.other."], **error)])
+    asked = question("x.example.")
+    followed = step.ask(asked)
+    assert isinstance(followed, Ask)
+    outcome = step.answer(asked, followed.state, answer("target.other. 60 A 192.0.2.1"))
+    assert isinstance(outcome, Done)
+    assert outcome.told
 
 
 @pytest.mark.parametrize(
@@ -462,8 +494,10 @@ def test_a_question_that_hangs_is_named() -> None:
     assert job is not None
     assert not end.stuck(now_ms())
     assert end.stuck(now_ms() + 5001) == 4711
+    assert end.in_hand() == (4711, wire("x.a."))
     assert queue.put(RESULT_FAIL, job, rcode=2)
     assert not end.stuck(now_ms() + 10**6)
+    assert end.in_hand()[0] == 0
 
 
 def test_a_step_that_asks_the_server_itself() -> None:

@@ -162,6 +162,34 @@ def test_idle_time_begins_with_the_last_activity(world: World) -> None:
     world.closed(client)
 
 
+def test_each_listener_has_its_own_times(world: World) -> None:
+    """A connection that may stay longer does not keep a later one that may not."""
+    patient, idle, brief = world.connect(listener=1), world.connect(listener=1), world.connect()
+    world.server.allow(1, 5000, 20_000)
+    for client in (idle, brief):
+        client.send(framed(message(1)))
+        assert world.replies(client, 1)
+    late = world.connect()
+    world.server.now += 3000
+    assert world.server.tick() == 100
+    assert world.server.open == 3
+    world.closed(late)
+    world.server.now += 1999
+    assert world.server.tick() == 1
+    world.server.now += 1
+    world.server.tick()
+    world.closed(patient)
+    world.server.now += 5000
+    world.server.tick()
+    world.closed(brief)
+    assert world.server.open == 1
+    world.server.now += 9999
+    assert world.server.tick() == 1
+    world.server.now += 1
+    world.server.tick()
+    world.closed(idle)
+
+
 # ---- the cap ----
 
 

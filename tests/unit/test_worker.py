@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -253,8 +254,8 @@ def test_tcp_message_that_kills_twice_is_refused(node: Node) -> None:
         node.processes[-1].join()
         node.end.died_on_tcp(poison.to_wire())
         node.start()
-        until(lambda: node.end.in_hand["deaths"])  # the heartbeat moves before
-        assert node.end.in_hand["deaths"] == deaths
+        until(lambda: deaths in node.end.suspects.values())  # the heartbeat moves before
+        assert len(node.end.suspects) == 1
         with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
             stream = sock.makefile("rb")
             for message in (poison, query("harmless.test.")):
@@ -269,6 +270,84 @@ def test_tcp_message_that_kills_twice_is_refused(node: Node) -> None:
                 served += 1
     assert served == 3
     assert node.count("poisoned") == 2, "given up by the successor, and refused to the client"
+
+
+def exchange(node: Node, message: dns.message.Message, answered: bool = True) -> dns.message.Message | None:
+    """Ask over TCP, and be the coordinator that answers. None: nothing came back."""
+    wire = message.to_wire()
+    with closing(socket.create_connection(node.address, timeout=PATIENCE_S)) as sock:
+        sock.sendall(struct.pack("!H", len(wire)) + wire)
+        if answered:
+            node.end.answer(node.question(), *a_records(["192.0.2.1"]))
+        else:
+            sock.shutdown(socket.SHUT_WR)
+        stream = sock.makefile("rb")
+        prefix = stream.read(2)
+        return dns.message.from_wire(stream.read(*struct.unpack("!H", prefix))) if prefix else None
+
+
+def test_two_poisonous_packets_in_turn(node: Node) -> None:
+    """They don't make each other forgotten: after two deaths each, both are refused and others are not."""
+    poisons = [query("one.test."), query("two.test.")]
+    for deaths, poison in ((1, poisons[0]), (1, poisons[1]), (2, poisons[0]), (2, poisons[1])):
+        node.processes[-1].kill()
+        node.processes[-1].join()
+        node.end.died_on_tcp(poison.to_wire())
+        before = list(node.end.suspects.values()).count(deaths)
+        node.start()
+        until(lambda: list(node.end.suspects.values()).count(deaths) == before + 1)
+    for poison in poisons:
+        assert exchange(node, poison, answered=False) is None
+    assert exchange(node, query("harmless.test.")) is not None
+    assert node.count("poisoned") == 4
+
+
+def killed_by_answer(node: Node, question: dict[str, Any]) -> None:
+    """The worker dies on an answer to this question, and a successor starts."""
+    node.processes[-1].kill()
+    node.processes[-1].join()
+    node.end.died_on_key(question["key_hash"])
+    node.start()
+
+
+def test_an_answer_that_kills_twice_is_refused_whatever_packet_asks(
+    node: Node, client: socket.socket
+) -> None:
+    """The question's key is what is remembered: its clients, and those to come, get SERVFAIL."""
+    client.send(query("poison.test.").to_wire())
+    question = node.question()
+    for deaths in (1, 2):
+        killed_by_answer(node, question)
+        until(lambda: node.end.suspects == {question["key_hash"]: deaths})
+    again = node.question()  # each successor asks for its clients anew
+    assert again["key_hash"] == question["key_hash"]
+    node.end.answer(again, *a_records(["192.0.2.1"]))
+    assert receive(client).rcode() == dns.rcode.SERVFAIL
+    while node.end.take() is not None:
+        pass
+    for other in (query("PoiSon.test.", use_edns=0), query("poison.test.", use_edns=0, payload=4000)):
+        client.send(other.to_wire())
+        assert receive(client).rcode() == dns.rcode.SERVFAIL
+        reply = exchange(node, other, answered=False)
+        assert reply is not None
+        assert reply.rcode() == dns.rcode.SERVFAIL
+    assert node.end.take() is None, "nothing of it goes to the coordinator"
+    client.send(query("harmless.test.").to_wire())
+    node.end.answer(node.question(), *a_records(["192.0.2.1"]))
+    assert receive(client).answer
+
+
+def test_an_answer_that_a_worker_happened_to_die_on_is_acquitted(node: Node, client: socket.socket) -> None:
+    """It stands first in the ring: the successor does it first and alone, and remembers nothing of it."""
+    client.send(query("chance.test.").to_wire())
+    question = node.question()
+    node.processes[-1].kill()
+    node.processes[-1].join()
+    node.end.answer(question, *a_records(["192.0.2.1"]))
+    node.end.died_on_key(question["key_hash"])
+    node.start()
+    assert receive(client).answer
+    until(lambda: node.end.suspects == {})
 
 
 def test_drain_answers_what_waits_then_leaves(node: Node, client: socket.socket) -> None:

@@ -5,7 +5,6 @@ Listeners on which the same zones and blocks serve are a group; a zone is there 
 come from a register that outlives reloads (``numbering``).
 """
 
-import hashlib
 import math
 import socket
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,17 @@ from fastdns.control.config.cluster import cluster_blocks, lie_below
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
-from fastdns.control.model import Block, Config, HostsStep, Identity, Limits, Listener, Upstream, Zone
+from fastdns.control.model import (
+    CONNECTION_AGE_S,
+    Block,
+    Config,
+    HostsStep,
+    Identity,
+    Limits,
+    Listener,
+    Upstream,
+    Zone,
+)
 from fastdns.control.model import Forward as ForwardStep
 from fastdns.control.sockets import is_local
 from fastdns.errors import CorefileError
@@ -131,7 +140,7 @@ class _Compiler:
             worker_count=worker_count,
             series=self._series(listeners, zone_numbers, groups),
             number=self.numbers.generation,
-            limits=self._limits(limits),
+            limits=limits,
             identity=identity,
             notes=self.numbers.dump(),
         )
@@ -177,8 +186,8 @@ class _Compiler:
     def _series(
         self, listeners: dict[str, int], zones: dict[str, int], groups: dict[Endpoint, int]
     ) -> tuple[tuple[int, int | None, int], ...]:
-        """What is counted: what no zone of an address took, and its zones whose block has `prometheus` or
-        `cache` (whose figures are counted without `prometheus`, too).
+        """What is counted: what no zone of an address took, and its zones whose block has `prometheus`, or
+        `cache` or `dns64` (whose figures are counted without `prometheus`, too).
 
         A number is never given to another pair: counters go on for as long as the server lives.
         """
@@ -187,7 +196,7 @@ class _Compiler:
         }
         for one in self.served:
             block = self.blocks[one.block]
-            if block.prometheus is not None or block.cache is not None:
+            if block.prometheus is not None or block.cache is not None or block.dns64 is not None:
                 zone = zones[f"{groups[one.endpoint]} {one.key.zone}"]
                 wanted[f"{one.endpoint} {one.key.zone}"] = (listeners[str(one.endpoint)], zone)
         given = self.numbers.give("series", wanted, MAX_SERIES, again=False)
@@ -202,11 +211,20 @@ class _Compiler:
 
     def _listener(self, endpoint: Endpoint, group: int) -> Listener:
         blocks = [self.blocks[one.block] for one in self.served if one.endpoint == endpoint]
-        return Listener(
+        listener = Listener(
             endpoint,
             group,
             any_class=any(block.forward for block in blocks),
             by_family=any(block.dns64 is not None for block in blocks),
+        )
+        # Of the blocks on an address the last one that says so, as in node-cache.
+        asked = [block.timeouts for block in blocks if block.timeouts is not None]
+        if not asked:
+            return listener
+        return replace(
+            listener,
+            tcp_first_ms=math.ceil(asked[-1].read_s * 1000),
+            tcp_idle_ms=math.ceil(asked[-1].idle_s * 1000),
         )
 
     def _upstreams(self) -> dict[int, Upstream]:
@@ -216,7 +234,7 @@ class _Compiler:
         for place, block in enumerate(self.blocks):
             for forward in block.forward:
                 for one in self._asked(forward):
-                    found[str(one)] = one
+                    found[str(one)] = one.stricter(found.get(str(one), one))
                     keys.append((str(one), place))
                 for to in forward.to:
                     if to.file is not None:
@@ -240,7 +258,7 @@ class _Compiler:
                         " it is an address of this server, questions would go round"
                     )
                 else:
-                    found.append(Upstream(endpoint, forward.force_tcp))
+                    found.append(_upstream(endpoint, forward))
         left = tuple(dict.fromkeys(found))
         if not left:
             self._warn(f"{forward.where}: forward: no upstream is left, its names fail with SERVFAIL")
@@ -297,18 +315,16 @@ class _Compiler:
             )
         return networks
 
-    def _limits(self, limits: Limits) -> Limits:
-        """The times of TCP clients: one setting for the server, the longest that a block asks for."""
-        asked = [one.timeouts for one in self.blocks if one.timeouts is not None]
-        if not asked:
-            return limits
-        if len({(one.read_s, one.idle_s) for one in asked}) > 1:
-            self._warn(f"{asked[-1].where}: timeouts: found different ones, the longest are taken for all")
-        return replace(
-            limits,
-            tcp_first_ms=math.ceil(max(one.read_s for one in asked) * 1000),
-            tcp_idle_ms=math.ceil(max(one.idle_s for one in asked) * 1000),
-        )
+
+def _upstream(endpoint: Endpoint, forward: Forward) -> Upstream:
+    """A server of a `forward`. Without a max_age it is ours: see docs/upstream.md."""
+    return Upstream(
+        endpoint,
+        forward.force_tcp,
+        expire_s=forward.expire_s,
+        max_age_s=forward.max_age_s or CONNECTION_AGE_S,
+        max_idle=forward.max_idle_conns,
+    )
 
 
 def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:
@@ -357,15 +373,13 @@ def _capacity(entries: int) -> int:
 def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, str], by_client: bool) -> str:
     """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
 
-    What hosts files say is part of it: a name may stand there now that an upstream answered before. The
-    servers of a resolv.conf are not: a node that has moved to another network keeps what it knows.
+    What hosts files say is no part of it: the sweep looks at each name (``_sweep.pyx``). The servers of a
+    resolv.conf are not, either: a node that has moved to another network keeps what it knows.
     """
     steps = []
     for step in block.steps:
         if isinstance(step, HostsStep):
-            names = repr(sorted(step.names.items())).encode(errors="backslashreplace")
-            digest = hashlib.blake2b(names, digest_size=16).hexdigest()
-            steps.append(f"HostsStep({digest}, {step.zones}, {step.through}, {step.ttl_s})")
+            steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
             servers = [str(upstreams[number].endpoint) for number in step.upstreams]
             asked = " ".join(dict.fromkeys(from_files.get(one, one) for one in servers))

@@ -62,7 +62,7 @@ class Forward(Plugin):
         False
     )
     expire_s: Annotated[
-        float, Option("expire", k.Duration(), "idle connections older than this are closed", later=True)
+        float, Option("expire", k.Duration(), "TCP connections unused for longer than this are closed")
     ] = 10.0
     max_fails: Annotated[
         int,
@@ -142,15 +142,14 @@ class Forward(Plugin):
     ] = ()
     max_idle_conns: Annotated[
         int,
-        Option("max_idle_conns", k.Int(0), "idle connections kept; 0: no limit", later=True, since="1.14"),
+        Option("max_idle_conns", k.Int(0), "unused TCP connections kept; 0: no limit", since="1.14"),
     ] = 0
     max_age_s: Annotated[
         float,
         Option(
             "max_age",
             k.Duration(),
-            "connections older than this are closed; 0: never",
-            later=True,
+            "TCP connections older than this are closed; 0: 20 s",
             since="1.14",
         ),
     ] = 0.0

@@ -25,6 +25,7 @@ from fastdns.control.config.template import (
     fill,
     find_service,
     keeps_transport,
+    service_variable,
 )
 from fastdns.control.model import NodeOptions, Options
 from fastdns.errors import UsageError
@@ -158,7 +159,14 @@ class _Template:
         kubedns_dir: Path,
     ) -> None:
         service = node.upstream_service
-        self.place = Place(node.local_ips, dns_port, service, find_service(service, environ))
+        address = find_service(service, environ)
+        if address is None:
+            variable = service_variable(service)
+            value = environ.get(variable, "")
+            log.warning(
+                f"Unable to lookup IP address of Upstream service {service}, env ${variable} `{value}`"
+            )
+        self.place = Place(node.local_ips, dns_port, service, address)
         self._file = Path(node.base_corefile)
         self._trouble = trouble
         self._kubedns = KubeDNS()  # the last that was right

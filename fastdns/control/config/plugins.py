@@ -282,7 +282,7 @@ class Template(Plugin):
     ] = ()
     rcode: Annotated[int, Option("rcode", k.Rcode(), "code of the reply")] = 0
     ederror: Annotated[
-        ExtendedError | None, Option("ederror", ExtendedError, "extended error of the reply", later=True)
+        ExtendedError | None, Option("ederror", ExtendedError, "extended error of the reply (RFC 8914)")
     ] = None
     fallthrough: Annotated[
         tuple[str, ...] | None,

@@ -27,11 +27,17 @@ _LOG_COMBINED: Final = f'{LOG_COMMON} "{{>opcode}}"'
 
 _RECORDS: Final = ("answer", "additional", "authority")
 
-#: What a template may use of a question; of its message, only the question.
+#: What a template may use of a question; of its message, what queries that share an answer have in common.
 _TEMPLATE_FIELDS: Final = (
     "Zone", "Name", "Class", "Type", "Match", "Group", "Regex", "Message", "Question", "Remote", "Meta"
 )  # fmt: skip
-_MESSAGE_FIELDS: Final = ("Question",)
+_MESSAGE_FIELDS: Final = (
+    "Response", "Opcode", "Authoritative", "Truncated", "RecursionDesired", "RecursionAvailable", "Zero",
+    "CheckingDisabled", "Rcode", "Compress", "Question", "Answer", "Ns",
+)  # fmt: skip
+
+#: Octets of `ederror`'s text: with it an OPT fits beside any question into 512.
+_EDERROR_TEXT_MAX: Final = 128
 
 _TRACE_ENDPOINTS: Final = {"zipkin": "localhost:9411", "datadog": "localhost:8126"}
 
@@ -149,6 +155,10 @@ def reload(given: Given) -> None:
 def template(given: Given) -> None:
     """See fallthrough; a field that no question has fails each time, in node-cache too."""
     fallthrough(given)
+    told = given.values.get("ederror")
+    if told is not None and len(told.text.encode()) > _EDERROR_TEXT_MAX:
+        what = f"found a text of {len(told.text.encode())} octets, expected {_EDERROR_TEXT_MAX} at most"
+        given.reader.problem(given.option_words("ederror")[-1], what)
     for word in (word for name in _RECORDS for word in given.option_words(name)):
         for path in sorted(parse_template(word.text).fields):
             known = _MESSAGE_FIELDS if path[:1] == ("Message",) and len(path) > 1 else _TEMPLATE_FIELDS

@@ -61,7 +61,7 @@ def steps_of(
     if block.dns64 is not None:
         steps.append(SlowStep(program("dns64", block.dns64)))
     steps += _rules(block.rewrite)
-    steps += (SlowStep(program("template", one, zones=one.zones or block.zones)) for one in block.template)
+    steps += (_template(one, block.zones) for one in block.template)
     if block.hosts is not None:
         steps.append(_hosts(block.hosts, block.zones, warn))
     steps += _families(block.zones, settings)
@@ -101,6 +101,14 @@ def _json(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     return {"kind": type(value).__name__, **_plain(value)}
+
+
+def _template(template: Template, zones: tuple[str, ...]) -> SlowStep:
+    error = template.ederror
+    return SlowStep(
+        program("template", template, zones=template.zones or zones),
+        told=None if error is None else (error.code, error.text),
+    )
 
 
 def _rules(rewrites: tuple[Rewrite, ...]) -> list[Step]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fastdns import log
 from fastdns.control.addresses import parse_ip
 from fastdns.control.config.kubedns import KubeDNS
 from fastdns.errors import UsageError
@@ -46,13 +45,10 @@ def service_variable(service: str) -> str:
 
 
 def find_service(service: str, environ: Mapping[str, str]) -> str | None:
-    """The service's address, as text; None, with a warning, where there is none."""
-    variable = service_variable(service)
-    value = environ.get(variable, "")
+    """The service's address, as text; None where there is none."""
     try:
-        return parse_ip(value)
+        return parse_ip(environ.get(service_variable(service), ""))
     except UsageError:
-        log.warning(f"Unable to lookup IP address of Upstream service {service}, env ${variable} `{value}`")
         return None
 
 

@@ -7,7 +7,7 @@ Each of these blocks, and raises NodeError. docs/development.md says why memory 
 from collections.abc import Sequence
 
 from fastdns.control.addresses import Endpoint
-from fastdns.control.node.model import Held, Link, NodePlan, Standing
+from fastdns.control.node.model import Held, Link, NodePlan, Phase, Standing
 
 
 def establish(plan: NodePlan, foreign: frozenset[str]) -> Standing:
@@ -15,6 +15,13 @@ def establish(plan: NodePlan, foreign: frozenset[str]) -> Standing:
     from fastdns.control.node import rules
 
     return rules.establish(plan, foreign)
+
+
+def restore_tables(plan: NodePlan, fallback: bool) -> None:
+    """Our nft tables alone, as they were; faster than a look at everything."""
+    from fastdns.control.node import nft
+
+    nft.load(plan, Phase.SERVE, fallback)
 
 
 def check_rules(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> Standing:

@@ -97,10 +97,13 @@ class NodePlan:
 
     def in_order(self) -> tuple[str, ...]:
         """The addresses as they are put on the node: what only the node knows first, the services last."""
-        local = [one.address for one in self.fallbacks()]
-        link_local = [one for one in self.addresses if is_link_local(one)]
-        first = list(dict.fromkeys([*local, *link_local])) or list(self.addresses[:1])
+        first = self.known_here() or self.addresses[:1]
         return (*first, *(one for one in self.addresses if one not in first))
+
+    def known_here(self) -> tuple[str, ...]:
+        """The addresses that only this node knows: dead without us, unless there is a fallback."""
+        link_local = [one for one in self.addresses if is_link_local(one)]
+        return tuple(dict.fromkeys([*(one.address for one in self.fallbacks()), *link_local]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,6 @@ class NodeState:
     fallback: bool = False  #: questions to the link-local address find the cluster's DNS when we are gone
     rules: str = "none"  #: nft, iptables or none
     serving: tuple[str, ...] = ()  #: addresses that the keeper renews
-    restored: int = 0  #: times that rules had gone, and were put back
 
 
 def family_of(address: str) -> int:

@@ -41,6 +41,8 @@ _SETTLE_S = 0.1  #: after a notification: a flush is many
 _SELF_TEST_S = 3.0
 _RENEW_S = 60.0  #: of the fallback's timeout, or a third of it
 
+_RESTORED = "rules of ours had gone, and are back"
+
 
 class KeeperPort(Protocol):
     """What the keeper does with addresses; KeeperLink has it. Each raises KeeperError."""
@@ -74,7 +76,16 @@ class NodeNetwork:
         self._foreign: frozenset[str] = frozenset()
         self._complete = False
         self._said: set[str] = set()
-        self._changed = asyncio.Event()
+        self._notifications: watch.Notifications | None = None
+        self._changed = asyncio.Event()  #: of what we need, something may have
+        self._gone = asyncio.Event()  #: our tables have
+
+    def fallbacks(self) -> dict[str, bool]:
+        """Of each address that only this node knows: do questions to it find an answer without us?"""
+        if self.plan.touches_nothing:
+            return {}
+        there = {one.address for one in self.plan.fallbacks()} if self.state.fallback else set()
+        return {one: one in there for one in self.plan.known_here()}
 
     # ---- start
 
@@ -87,6 +98,8 @@ class NodeNetwork:
         Nothing is raised, but HopelessError: what fails is counted, logged, and tried again by ``tend``;
         the addresses are not on the node then.
         """
+        if self.plan.mode is not Mode.NONE:
+            self._listen()
         if self.plan.touches_nothing:
             await self._only_serve()
         elif self.plan.setup_interface and kept >= len(self.plan.addresses):
@@ -172,27 +185,46 @@ class NodeNetwork:
         """Look after all of it until cancelled."""
         if self.plan.touches_nothing:
             await asyncio.Event().wait()
-        with contextlib.ExitStack() as stack:
-            if self.plan.mode is not Mode.NONE:
-                self._listen(stack)
-            await self._guarded(self._examine())
-            await self._tend()
-
-    def _listen(self, stack: contextlib.ExitStack) -> None:
         try:
-            notifications = stack.enter_context(watch.open_notifications())
+            # Tables are put back beside whatever else is under way: it may wait for the xtables lock.
+            await asyncio.gather(self._restore_tables(), self._guarded(self._examine()), self._tend())
+        finally:
+            self._stop_listening()
+
+    def _listen(self) -> None:
+        """From before the first rule on: one that goes before ``tend`` begins is noticed, too."""
+        try:
+            self._notifications = one = watch.Notifications()
         except OSError as error:
             self._say(
                 f"no notifications of nftables ({error.strerror}): a look at its rules each {_FULL_S:.0f} s"
             )
             return
-        loop = asyncio.get_running_loop()
-        loop.add_reader(notifications.fileno(), self._on_notification, notifications)
-        stack.callback(loop.remove_reader, notifications.fileno())
+        asyncio.get_running_loop().add_reader(one.fileno(), self._on_notification, one)
 
-    def _on_notification(self, notifications: socket.socket) -> None:
-        if watch.concerns_us(notifications):
+    def _stop_listening(self) -> None:
+        if self._notifications is not None:
+            asyncio.get_running_loop().remove_reader(self._notifications.fileno())
+            self._notifications.close()
+            self._notifications = None
+
+    def _on_notification(self, notifications: watch.Notifications) -> None:
+        change = notifications.read()
+        if change is watch.Change.GONE:
+            self._gone.set()
+        if change is not watch.Change.NONE:
             self._changed.set()
+
+    async def _restore_tables(self) -> None:
+        while True:
+            await self._gone.wait()
+            if self._complete and self._standing.mode is Mode.AUTO:
+                await self._guarded(self._restore())
+            self._gone.clear()
+
+    async def _restore(self) -> None:
+        await offload(jobs.restore_tables, self.plan, self._standing.fallback)
+        log.warning(_RESTORED)
 
     async def _tend(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -206,6 +238,8 @@ class NodeNetwork:
                 continue
             if self._changed.is_set():
                 await asyncio.sleep(_SETTLE_S)
+                if self._gone.is_set():
+                    continue  # the tables first
                 self._changed.clear()
                 await self._guarded(self._check_rules())
             if self._link_has_gone():
@@ -233,8 +267,9 @@ class NodeNetwork:
             self._standing = await offload(jobs.establish, self.plan, self._foreign)
         else:
             self._standing = await offload(jobs.check_rules, self.plan, self._standing, self._foreign)
-        self.state.restored += self._standing.restored
         self._report_rules()
+        if self._standing.restored:
+            log.warning(_RESTORED)
 
     async def _check_legacy(self) -> None:
         if watch.legacy_in_use():
@@ -297,8 +332,6 @@ class NodeNetwork:
             log.info(f"Added back nodelocaldns rule - {rule}")
         if standing.removed:
             log.info(f"removed {standing.removed} iptables rules that were left over")
-        if standing.restored:
-            log.warning("rules of ours had gone, and are back")
         for text in standing.trouble:
             self._say(text)
         self.state.fallback = standing.fallback

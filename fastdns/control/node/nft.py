@@ -88,6 +88,21 @@ def listing(plan: NodePlan) -> str:
     return "\n".join(found)
 
 
+def are_youngest(plan: NodePlan) -> bool:
+    """Whether ours are the youngest tables of their families. Raises UnavailableError.
+
+    `nft flush ruleset` takes effect table by table, the oldest first, over some milliseconds. Were ours older
+    than kube-proxy's, a question in that time would be translated, and its answer by nobody any more.
+    """
+    youngest = {}
+    for line in run(["list", "tables"]).splitlines():
+        _, family, name = line.split()[:3]
+        youngest[family] = name
+    return all(
+        youngest.get(family) == TABLE for version, family in _FAMILIES.items() if plan.of_family(version)
+    )
+
+
 def ruleset(plan: NodePlan, phase: Phase, with_fallback: bool) -> str:
     """The transaction that puts our tables in the place of whatever they were."""
     text = []

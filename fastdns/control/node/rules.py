@@ -24,8 +24,10 @@ def establish(plan: NodePlan, foreign: frozenset[str]) -> Standing:
 def check(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> Standing:
     """Put back what is missing. Raises NodeError."""
     restored = False
-    if standing.mode is Mode.AUTO and nft.listing(plan) != standing.listing:
-        standing, restored = _load_table(plan), True
+    if standing.mode is Mode.AUTO:
+        restored = nft.listing(plan) != standing.listing
+        if restored or not nft.are_youngest(plan):
+            standing = _load_table(plan)
     after = _with_iptables(plan, standing, foreign)
     return replace(after, restored=restored or bool(after.added))
 

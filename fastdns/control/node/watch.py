@@ -2,12 +2,15 @@
 """nftables' change notifications: `nft flush ruleset` takes our table along with all others.
 
 kube-proxy and CNI plugins change rules all the time, so the messages are looked through for what concerns us:
-anything of our own table, and the chains INPUT and OUTPUT of iptables' filter table.
+anything of our own tables, the chains INPUT and OUTPUT of iptables' filter table, and a table that is younger
+than ours (``nft.are_youngest``). A table of ours that is simply gone is told apart, since nothing has to be
+looked at before it is put back.
 """
 
 import contextlib
 import socket
 import struct
+from enum import IntEnum
 from pathlib import Path
 
 from fastdns.control.node.model import TABLE
@@ -23,8 +26,10 @@ _TYPE_MASK = 0x3FFF
 _NFNL_SUBSYS_NFTABLES = 10
 
 # linux/netfilter/nf_tables.h: message -> attribute of the table's name, attribute of the chain's name
-_DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE, _DELSET, _DELSETELEM = 2, 3, 5, 6, 8, 11, 14
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 8
+_DELSET, _DELSETELEM, _NEWGEN = 11, 14, 15
 _NAMES = {
+    _NEWTABLE: (1, 0),
     _DELTABLE: (1, 0),
     _NEWCHAIN: (1, 3),
     _DELCHAIN: (1, 3),
@@ -33,8 +38,9 @@ _NAMES = {
     _DELSET: (1, 0),
     _DELSETELEM: (1, 0),
 }
-_NEW = frozenset({_NEWCHAIN, _NEWRULE})
+_NEW = frozenset({_NEWTABLE, _NEWCHAIN, _NEWRULE})
 _CHAINS = frozenset({b"INPUT", b"OUTPUT"})
+_OURS = TABLE.encode()
 _READ = 1 << 16
 
 
@@ -47,64 +53,114 @@ def legacy_in_use(proc: Path = Path("/proc/net")) -> bool:
     return False
 
 
-def open_notifications() -> socket.socket:
-    """A socket that can be read when nftables' rules of this network namespace change. Raises OSError."""
-    one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER)
-    try:
-        one.bind((0, 0))
-        one.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
-    except OSError:
-        one.close()
-        raise
-    return one
+class Change(IntEnum):
+    """What notifications say; the greater includes the lesser."""
+
+    NONE = 0
+    SOME = 1  #: something that we need may have changed
+    GONE = 2  #: a table of ours is not there any more
 
 
-def concerns_us(notifications: socket.socket) -> bool:
-    """Read all that has come; whether any of it may have changed what we need."""
-    concerned = False
-    while True:
+class Messages:
+    """Datagrams of notifications, one after another: the kernel cuts a transaction into several."""
+
+    def __init__(self) -> None:
+        self._lost: dict[int, Change] = {}  # what the transaction that is told did to our tables, by family
+
+    def have_gap(self) -> None:
+        """Some were lost."""
+        self._lost.clear()
+
+    def judge(self, data: bytes) -> Change:
+        """What the messages in a datagram say."""
+        found = Change.NONE
+        at = 0
+        while len(data) - at >= _HEADER.size:
+            length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+            if not _HEADER.size <= length <= len(data) - at:
+                return max(found, Change.SOME)  # not understood
+            if kind >> 8 == _NFNL_SUBSYS_NFTABLES:
+                found = max(found, self._judge(kind & 0xFF, data[at + _HEADER.size : at + length]))
+            at += (length + 3) & ~3
+        return found
+
+    def _judge(self, message: int, body: bytes) -> Change:
+        if message == _NEWGEN:  # the end of a transaction
+            found = max(self._lost.values(), default=Change.NONE)
+            self._lost.clear()
+            return found
+        if message not in _NAMES:
+            return Change.NONE
+        names = _names(message, body)
+        if names is None:
+            return Change.SOME
+        table, chain = names
+        if table == _OURS:
+            self._note(message, body[0])
+        elif message == _NEWTABLE or (table == b"filter" and (chain in _CHAINS or message == _DELTABLE)):
+            return Change.SOME
+        return Change.NONE
+
+    def _note(self, message: int, family: int) -> None:
+        if message == _NEWTABLE:
+            self._lost.pop(family, None)  # put in the place of what it was: our own doing
+        elif message == _DELTABLE:
+            self._lost[family] = Change.GONE
+        elif message not in _NEW:
+            self._lost.setdefault(family, Change.SOME)
+
+
+class Notifications:
+    """A socket that can be read when nftables' rules of this network namespace change."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self._messages = Messages()
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
+        )
         try:
-            data = notifications.recv(_READ)
-        except BlockingIOError:
-            return concerned
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
         except OSError:
-            return True  # ENOBUFS: there was more than the socket could hold
-        if not data:
-            return concerned
-        concerned = concerned or any_concerns(data)
+            self.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> Change:
+        """What all that has come says."""
+        found = Change.NONE
+        while True:
+            try:
+                data = self._socket.recv(_READ)
+            except BlockingIOError:
+                return found
+            except OSError:  # ENOBUFS: there was more than the socket could hold
+                self._messages.have_gap()
+                return max(found, Change.SOME)
+            if not data:
+                return found
+            found = max(found, self._messages.judge(data))
 
 
-def any_concerns(data: bytes) -> bool:
-    """Whether one of the messages in a datagram is about our table, or about what could drop our packets."""
-    at = 0
-    while len(data) - at >= _HEADER.size:
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        if not _HEADER.size <= length <= len(data) - at:
-            return True  # not understood
-        if kind >> 8 == _NFNL_SUBSYS_NFTABLES and _concerns(
-            kind & 0xFF, data[at + _HEADER.size : at + length]
-        ):
-            return True
-        at += (length + 3) & ~3
-    return False
-
-
-def _concerns(message: int, body: bytes) -> bool:
-    if message not in _NAMES:
-        return False
+def _names(message: int, body: bytes) -> tuple[bytes, bytes] | None:
+    """The table and the chain that a message is about; None for one that can't be read."""
     table_attribute, chain_attribute = _NAMES[message]
     table = chain = b""
     at = _GENERIC_LEN
     while len(body) - at >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(body, at)
         if not _ATTRIBUTE.size <= length <= len(body) - at:
-            return True
+            return None
         value = body[at + _ATTRIBUTE.size : at + length].rstrip(b"\0")
         if kind & _TYPE_MASK == table_attribute:
             table = value
         elif kind & _TYPE_MASK == chain_attribute:
             chain = value
         at += (length + 3) & ~3
-    if table == TABLE.encode():
-        return message not in _NEW  # what is new there is our own doing
-    return table == b"filter" and (chain in _CHAINS or message == _DELTABLE)
+    return table, chain

@@ -323,6 +323,11 @@ OWN: tuple[Metric, ...] = (
         "Times that they came back.", _one(lambda f: f.board["address_returns"]),
     ),
     Metric(
+        "fastdns_node_fallback", "gauge", ("address",),
+        "Of an address that only this node knows: 1 when the cluster's DNS answers on it once we are gone,"
+        " 0 where no rule for that can be had; the log says why.", r.node_fallbacks,
+    ),
+    Metric(
         "fastdns_keeper_late_ticks_total", "counter", _NONE,
         "The keeper's ticks of 100 ms that came late: the machine had no CPU to spare.",
         _one(lambda f: f.board["late_ticks"]),

@@ -73,12 +73,13 @@ class Names:
 
 @dataclass(slots=True)
 class Facts:
-    """What no segment says: control's own knowledge of the configuration."""
+    """What no segment says: control's own knowledge of the configuration and the node."""
 
     digest: str = ""  #: SHA-512 of the Corefile's tokens
     number: int = 0  #: of the configuration
     counted: bool = False  #: some block has `prometheus`
     hosts: dict[str, tuple[int, float]] = field(default_factory=dict)  #: file: entries, time of change (s)
+    fallbacks: dict[str, bool] = field(default_factory=dict)  #: address that only the node knows: it has one
 
 
 def server_label(endpoint: Endpoint, bound: bool = True) -> str:
@@ -191,7 +192,7 @@ def hosts_facts(config: "Config", corefile: "Corefile | None") -> dict[str, tupl
         try:
             changed_s = owner.hosts.file.stat().st_mtime
         except OSError:
-            changed_s = 0.0
+            continue  # CoreDNS counts when it has read the file, the Corefile's own lines, too
         entries = sum(_entries(step) for step in block.steps if isinstance(step, HostsStep))
         found[path] = (entries, changed_s)
     return found

@@ -202,8 +202,8 @@ def type_text(qtype: int) -> str:
 
 
 def dns64_translated(f: Figures) -> Values:
-    for name, series in f.named_blocks():
-        yield (name.servers[0],), series["dns64_translated"]
+    for name, series in f.all_series():
+        yield (name.server,), series["dns64_translated"]
 
 
 def health_times(f: Figures) -> Histograms:
@@ -222,6 +222,11 @@ def scrapes(f: Figures) -> Values:
 
 
 # ---- fastdns_* ----
+
+
+def node_fallbacks(f: Figures) -> Values:
+    for address, there in f.facts.fallbacks.items():
+        yield (address,), there
 
 
 def joined(f: Figures) -> Values:

@@ -37,7 +37,7 @@ class Dns64:
 
     def answer(self, question: Question, state: Any, message: dns.message.Message) -> Outcome:
         if state is not None:
-            return Done(self._synthesize(question, state, message))
+            return Done(self._synthesize(question, state, message), translated=True)
         if message.rcode() == dns.rcode.NXDOMAIN or (not self._translate_all and _has_aaaa(message)):
             return Done(message)
         ttl = min((rrset.ttl for rrset in message.authority if rrset.rdtype == _SOA), default=TTL_WITHOUT_SOA)

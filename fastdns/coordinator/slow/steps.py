@@ -41,6 +41,8 @@ class Question:
     rdtype: int
     rdclass: int = dns.rdataclass.IN
     want_dnssec: bool = False
+    recursion_desired: bool = True
+    checking_disabled: bool = False
     family: int = 0  #: the client's, 4 or 6, where answers differ by it
     client: Client | None = None
 
@@ -74,6 +76,8 @@ class Done:
 
     message: dns.message.Message
     passing: bool = False  #: it depends on the client or the moment: never stored
+    told: bool = False  #: the EDNS option of the step goes out with it
+    translated: bool = False  #: dns64 made it of A records
 
 
 @dataclass(frozen=True, slots=True)

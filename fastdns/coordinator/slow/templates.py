@@ -8,6 +8,7 @@ from typing import Any, Final
 import dns.exception
 import dns.message
 import dns.name
+import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -44,6 +45,7 @@ class _Rule:
     sections: tuple[tuple[Template, ...], tuple[Template, ...], tuple[Template, ...]]
     rcode: int
     fallthrough: tuple[dns.name.Name, ...] | None
+    told: bool  #: an extended error goes out with its answers
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> "_Rule":
@@ -61,6 +63,7 @@ class _Rule:
             sections=(templates("answer"), templates("authority"), templates("additional")),
             rcode=spec.get("rcode", 0),
             fallthrough=None if through is None else tuple(map(parse_name, through or (".",))),
+            told=spec.get("ederror") is not None,
         )
 
     def reads(self, name: str) -> bool:
@@ -106,9 +109,10 @@ class Templates:
 
     def answer(self, _: Question, state: Any, message: dns.message.Message) -> Outcome:
         """The target of the CNAME that a template made."""
-        made: dns.message.Message = state
+        made: dns.message.Message
+        made, told = state
         made.answer.extend(message.answer)
-        return Done(made)
+        return Done(made, told=told)
 
     def _answer(self, rule: _Rule, question: Question, found: Any) -> Outcome:
         data = _data(rule, question, found)
@@ -122,8 +126,8 @@ class Templates:
             for rrset in message.answer:
                 if rrset.rdtype == dns.rdatatype.CNAME:
                     target = dns.name.from_text(rrset[0].target.to_text().lower())
-                    return Ask(replace(question, name=target), state=message)
-        return Done(message, passing=rule.reads("Remote") or rule.reads("Message"))
+                    return Ask(replace(question, name=target), state=(message, rule.told))
+        return Done(message, passing=rule.reads("Remote"), told=rule.told)
 
 
 def _data(rule: _Rule, question: Question, found: Any) -> dict[str, Any]:
@@ -143,9 +147,26 @@ def _data(rule: _Rule, question: Question, found: Any) -> dict[str, Any]:
         "Group": named,
         "Regex": found.re.pattern,
         "Question": asked,
-        "Message": {"Question": [asked]},
+        "Message": _message(question, asked),
         "Remote": question.client.address if question.client else "",
         "Meta": {},
+    }
+
+
+def _message(question: Question, asked: dict[str, Any]) -> dict[str, Any]:
+    """What is the same of all queries that share an answer: no ID, no AD, no OPT."""
+    false = dict.fromkeys(
+        ("Response", "Authoritative", "Truncated", "RecursionAvailable", "Zero", "Compress"), False
+    )
+    return {
+        **false,
+        "Opcode": dns.opcode.QUERY.value,
+        "RecursionDesired": question.recursion_desired,
+        "CheckingDisabled": question.checking_disabled,
+        "Rcode": dns.rcode.NOERROR.value,
+        "Question": [asked],
+        "Answer": [],
+        "Ns": [],
     }
 
 

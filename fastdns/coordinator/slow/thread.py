@@ -43,9 +43,10 @@ if TYPE_CHECKING:
 #: As in _queue.pxd; tests/unit/test_slow.py compares them by what goes through.
 JOB_ASK, JOB_ANSWER = 32, 33
 RESULT_GO, RESULT_SELF, RESULT_DONE, RESULT_FAIL = 40, 41, 42, 43
-BACK, PASSING = 1, 2
+BACK, PASSING, TOLD, TRANSLATED = 1, 2, 4, 8
 PLUGINS: Final = {"template": 5, "rewrite": 6, "dns64": 7}  #: FD_PLUGIN_*
-KEY_DO: Final = 1  #: FD_KEY_DO
+KEY_DO, KEY_CD = 1, 2  #: FD_KEY_*
+Q_RD: Final = 1  #: FD_Q_RD
 
 _NICENESS: Final = 10  #: the loop beside us goes first
 _IDLE_MS: Final = 1000
@@ -107,7 +108,7 @@ class SlowThread(threading.Thread):
             return self._put(job, Fail(dns.rcode.SERVFAIL, repr(error)))
 
     def _outcome(self, job: "Job") -> Outcome:
-        kind, flight, _, block, number, qname, qtype, qclass, flags, family, client, message = job
+        kind, flight, _, block, number, qname, qtype, qclass, key, family, flags, client, message = job
         step = self._steps[block, number]
         waiting = self._waiting.get(flight, {})
         if kind == JOB_ASK:
@@ -115,7 +116,16 @@ class SlowThread(threading.Thread):
                 waiting.clear()  # of the flight that had this number before
             name = dns.name.from_wire(qname, 0)[0]
             asked_by = Client(client[0], client[1], client[4], client[2], client[3]) if client else None
-            question = Question(name, qtype, qclass, bool(flags & KEY_DO), family, asked_by)
+            question = Question(
+                name,
+                qtype,
+                qclass,
+                want_dnssec=bool(key & KEY_DO),
+                recursion_desired=bool(flags & Q_RD),
+                checking_disabled=bool(key & KEY_CD),
+                family=family,
+                client=asked_by,
+            )
             return self._keep(job, question, 0, step.ask(question))
         question, state, followed = waiting.pop((block, number))
         if followed > FOLLOW_MAX:
@@ -134,7 +144,11 @@ class SlowThread(threading.Thread):
 
     def _put(self, job: "Job", outcome: Outcome) -> bool:
         if isinstance(outcome, Done):
-            flags = PASSING if outcome.passing else 0
+            flags = (
+                (PASSING if outcome.passing else 0)
+                | (TOLD if outcome.told else 0)
+                | (TRANSLATED if outcome.translated else 0)
+            )
             message = outcome.message
             message.id = 0
             message.flags |= dns.flags.QR
