@@ -111,7 +111,10 @@ def with_other_question(question: Question, *addresses: str) -> bytes:
 
 def _soa(question: Question, ttl: int) -> dns.rrset.RRset:
     zone = dns.name.Name(question.message.question[0].name.labels[-2:])
-    return dns.rrset.from_text(zone, ttl, "IN", "SOA", f"ns.{zone} hostmaster.{zone} 1 7200 1800 86400 {ttl}")
+    below = "" if zone == dns.name.root else zone
+    return dns.rrset.from_text(
+        zone, ttl, "IN", "SOA", f"ns.{below} hostmaster.{below} 1 7200 1800 86400 {ttl}"
+    )
 
 
 class MockUpstream:

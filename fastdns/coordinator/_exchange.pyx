@@ -46,6 +46,7 @@ from fastdns.coordinator._inflight cimport (
 )
 from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
+from fastdns.coordinator._recheck cimport recheck_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
     FLIGHT_NO_EDNS,
@@ -210,13 +211,21 @@ cdef void walk_own(coordinator_t *c, uint32_t index) noexcept nogil:
     hand_clear(&c.post.in_hand)
 
 
+cdef void ask_own(coordinator_t *c, uint32_t index) noexcept nogil:
+    hand_take_flight(c, index)
+    ask(c, index)
+    hand_clear(&c.post.in_hand)
+
+
 cdef void exchange_own(coordinator_t *c) noexcept nogil:
     cdef uint32_t index = probe_next(c)
     while index != NONE:         # each probe is due once
-        hand_take_flight(c, index)
-        ask(c, index)
-        hand_clear(&c.post.in_hand)
+        ask_own(c, index)
         index = probe_next(c)
+    index = recheck_next(c)
+    while index != NONE:         # each upstream of a silent forward is due once a round
+        ask_own(c, index)
+        index = recheck_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once
         walk_own(c, index)

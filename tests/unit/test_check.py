@@ -135,7 +135,6 @@ def test_options_not_acted_on_are_listed() -> None:
         "failfast_all_unhealthy_upstreams", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
-        "f:2: plugin cache: serve_stale 1h verify",
         "f:7: plugin forward: health_check 1s no_rec",
         "f:7: plugin forward: next NXDOMAIN",
         "f:7: plugin forward: failfast_all_unhealthy_upstreams",
