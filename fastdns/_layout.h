@@ -102,8 +102,7 @@ enum {                            /* fd_entry_t.marks */
                                    * any reload drops it */
     FD_ENTRY_KEEP_TTL = 2,        /* its TTLs don't count down (`keepttl`) */
     FD_ENTRY_TRANSLATED = 4,      /* dns64 made it of A records */
-    FD_ENTRY_PREFERRED = 8,       /* while it can be given, only another answer with records takes its place
-                                   * (serve_stale_policy prefer_positive) */
+    FD_ENTRY_PREFERRED = 8,       /* while it can be given, only another one with records takes its place */
 };
 enum {                            /* key flags */
     FD_KEY_DO = 1,
@@ -149,15 +148,11 @@ typedef struct {
 } fd_entry_t;
 _Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
 
-/* A stale mark: 48 bits of ms (8,900 years) until which the entry is answered at once, and the epoch that
- * this holds for. An upstream that is back ends it for all entries by the header's epoch alone. */
-static inline uint64_t fd_stale_mark(uint64_t until_ms, uint64_t epoch)
-{
-    return epoch << 48 | (until_ms & 0xffffffffffffull);
-}
+/* A stale mark: 48 bits of ms (8,900 years), and the header's epoch that it holds for. */
+static inline uint64_t fd_stale_mark(uint64_t until, uint64_t epoch) { return epoch << 48 | (until & ~0ull >> 16); }
 static inline int fd_stale_now(uint64_t mark, uint64_t now_ms, uint64_t epoch)
 {
-    return now_ms < (mark & 0xffffffffffffull) && mark >> 48 == (epoch & 0xffff);
+    return now_ms < (mark & ~0ull >> 16) && mark >> 48 == (epoch & 0xffff);
 }
 
 #define FD_ENTRY_QNAME_OFF ((uint32_t)sizeof(fd_entry_t))
