@@ -9,7 +9,7 @@ first, header last, so that a process that dies in between leaves a query that c
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastdns._cache cimport answer_view
+from fastdns._cache cimport answer_view, entry_age_s, entry_stale
 from fastdns._name cimport get_u16, get_u32, name_expand, name_same, name_skip, put_u16, put_u32
 from fastdns._proto cimport (
     EDE_OPTION_LEN,
@@ -31,7 +31,6 @@ from fastdns._proto cimport (
     OPT_RR_LEN,
     OPTION_EDE,
     SERVFAIL,
-    STALE_REPLY_TTL,
     TYPE_OPT,
     UDP_PAYLOAD_MIN,
 )
@@ -167,14 +166,14 @@ cdef void keep_what_fits(const answer_view *view, const uint8_t *reply, uint32_t
 
 
 cdef inline void age_ttls(uint8_t *records, const uint16_t *ttl_off, const kept_t *kept,
-                          uint32_t age_s, bint stale) noexcept nogil:
+                          uint32_t age_s, bint stale, uint32_t stale_ttl_s) noexcept nogil:
     cdef uint32_t i, off, ttl_s
     for i in range(kept.records):
         off = ttl_off[i]
         if off + 4 > kept.octets:       # never, unless the entry is damaged
             return
         if stale:
-            put_u32(records + off, STALE_REPLY_TTL)
+            put_u32(records + off, stale_ttl_s)
             continue
         ttl_s = get_u32(records + off)
         put_u32(records + off, ttl_s - age_s if ttl_s > age_s else 0)
@@ -210,18 +209,14 @@ cdef inline void copy_records(const answer_view *view, uint32_t octets, uint8_t 
 cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, uint8_t *out,
                             uint32_t limit, uint64_t now_ms) noexcept nogil:
     cdef const fd_entry_t *entry = view.entry
-    cdef uint32_t age_s = 0
+    cdef uint32_t age_s = entry_age_s(entry, now_ms)
+    cdef bint stale = entry_stale(entry, age_s)
     cdef uint32_t ede = FD_EDE_NONE
     cdef uint32_t base = HEADER_LEN + query.qname_len + 4
     cdef uint32_t flags, opt_len, room, end
-    cdef bint stale
     cdef kept_t kept
     if limit < UDP_PAYLOAD_MIN:
         limit = UDP_PAYLOAD_MIN
-    if now_ms > entry.stored_ms:        # the coordinator's clock may be a batch ahead of ours
-        age_s = <uint32_t>((now_ms - entry.stored_ms) // 1000)
-    # A lifetime of 0 is handed on once, to those who asked: it is not stale in its first second.
-    stale = age_s >= (entry.ttl_s if entry.ttl_s != 0 else 1)
     if entry.marks & FD_ENTRY_KEEP_TTL:
         age_s = 0
     if stale:
@@ -238,7 +233,7 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
         room = min_u32(min_u32(room, entry.records_len), view.records_avail)
         copy_records(view, room, out + base)
         keep_what_fits(view, out, base, room, &kept)
-    age_ttls(out + base, view.ttl_off, &kept, age_s, stale)
+    age_ttls(out + base, view.ttl_off, &kept, age_s, stale, view.stale_ttl_s)
     end = base + kept.octets
     flags = entry.msg_flags & (FLAG_AA | FLAG_TC | FLAG_RCODE)
     flags |= FLAG_QR | FLAG_RA | (query.flags & (FLAG_OPCODE | FLAG_RD | FLAG_CD))

@@ -13,8 +13,9 @@ cdef extern from * nogil:
 
 ctypedef enum cache_rc:
     CACHE_MISS = 0
-    CACHE_HIT = 1                # answer it: fresh, or stale with its recheck timer running (RFC 8767 s5)
+    CACHE_HIT = 1                # fresh
     CACHE_STALE = 2              # past its TTL, within stale_s: ask, and answer it if that takes long
+    CACHE_STALE_NOW = 3          # as STALE, with its recheck timer running: answer it (RFC 8767 s5)
 
 ctypedef enum open_rc:
     OPEN_OK = 0
@@ -44,6 +45,7 @@ ctypedef struct answer_view:
     uint32_t ttl_avail           # how many offsets, and how many octets of records, may be read:
     uint32_t records_avail       # a reader for UDP copies no more than a reply can hold
     uint32_t spin                # where a reply begins with rotated records; 0: as they lie here
+    uint32_t stale_ttl_s         # of all records in a stale reply; RFC 8767 s4's where nobody says another
     uint32_t told_len            # octets of `told`, at most FD_TOLD_MAX; 0: nothing
     const uint8_t *told          # an EDNS option for replies that have an OPT
 
@@ -54,6 +56,15 @@ cdef inline uint8_t *cache_shard(const cache_t *cache, uint64_t key_hash) noexce
 
 cdef inline uint32_t hash_bucket(const cache_t *cache, uint64_t key_hash) noexcept nogil:
     return <uint32_t>(key_hash >> 16) & (cache.bucket_count - 1)
+
+# An answer's age in whole seconds. Its reader's clock may be a batch behind its writer's: that is age 0.
+cdef inline uint32_t entry_age_s(const fd_entry_t *entry, uint64_t now_ms) noexcept nogil:
+    return <uint32_t>((now_ms - entry.stored_ms) // 1000) if now_ms > entry.stored_ms else 0
+
+# Whether an answer of that age goes out as a stale one. A lifetime of 0 is handed on once, to those who
+# asked: it is not stale in its first second.
+cdef inline bint entry_stale(const fd_entry_t *entry, uint32_t age_s) noexcept nogil:
+    return age_s >= (entry.ttl_s if entry.ttl_s != 0 else 1)
 
 cdef inline uint16_t hash_tag(uint64_t key_hash) noexcept nogil:
     cdef uint16_t tag = <uint16_t>(key_hash >> 48)
@@ -68,9 +79,9 @@ cdef void cache_prefetch_entry(const cache_t *cache, uint64_t key_hash) noexcept
 # Copy the answer to `query` into `scratch`.
 #   now_ms   CLOCK_BOOTTIME, read once a batch by the caller
 #   want     octets of records that a reply could hold; no more are copied
-#   scratch  caller's, FD_ENTRY_MAX octets, 8-aligned; undefined unless HIT or STALE
-#   view     filled for HIT and STALE; points into scratch
-#   slot     filled for HIT and STALE: number of the slot in the whole cache, for the hit figures
+#   scratch  caller's, FD_ENTRY_MAX octets, 8-aligned; undefined after a MISS
+#   view     filled unless MISS; points into scratch
+#   slot     filled unless MISS: number of the slot in the whole cache, for the hit figures
 #   counters the caller's block (retries and abandoned reads are counted there)
 cdef cache_rc cache_lookup(const cache_t *cache, const fd_query_t *query, uint64_t now_ms,
                            uint32_t want, uint8_t *scratch, answer_view *view,

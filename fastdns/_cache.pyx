@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._cache_read cimport read_cache
-from fastdns._proto cimport LABEL_MAX, RR_MIN_LEN
+from fastdns._proto cimport LABEL_MAX, RR_MIN_LEN, STALE_REPLY_TTL
 from fastdns._segments cimport cache_geometry_sum
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
@@ -206,5 +206,6 @@ cdef bint entry_view(const uint8_t *entry, uint32_t octets, answer_view *view) n
     view.ttl_avail = header.ttl_count
     view.records_avail = header.records_len
     view.spin = 0
+    view.stale_ttl_s = STALE_REPLY_TTL
     view.told_len = 0
     return True

@@ -10,9 +10,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from fastdns._cache cimport CACHE_HIT, CACHE_MISS, CACHE_STALE, answer_view, cache_rc, cache_shard, cache_t
-from fastdns._cache cimport hash_bucket, hash_tag
-from fastdns._proto cimport MESSAGE_MAX, RR_MIN_LEN
+from fastdns._cache cimport CACHE_HIT, CACHE_MISS, CACHE_STALE, CACHE_STALE_NOW, answer_view, cache_rc
+from fastdns._cache cimport cache_shard, cache_t, hash_bucket, hash_tag
+from fastdns._proto cimport MESSAGE_MAX, RR_MIN_LEN, STALE_REPLY_TTL
 from fastdns._rotate cimport part_t, rotate_parts
 from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
@@ -20,14 +20,17 @@ from fastdns._shm cimport (
     FD_LINE,
     FD_UNIT,
     fd_bucket_t,
+    fd_cache_header_t,
     fd_copy_out,
     fd_copy_out_at,
     fd_entry_records_off,
     fd_entry_t,
     fd_entry_ttl_off,
+    fd_load64,
     fd_query_t,
     fd_seq_begin,
     fd_seq_same,
+    fd_stale_now,
 )
 from fastdns._stats cimport FD_C_lookup_abandoned, FD_C_lookup_retries, bump
 
@@ -116,11 +119,12 @@ cdef inline bint copy_answer(const uint8_t *stored, uint32_t octets, uint32_t wa
     view.ttl_avail = ttls
     view.records_avail = records
     view.spin = 0
+    view.stale_ttl_s = STALE_REPLY_TTL
     view.told_len = 0
     return True
 
 
-cdef inline cache_rc judge_age(const fd_entry_t *entry, uint64_t now_ms) noexcept nogil:
+cdef inline cache_rc judge_age(const cache_t *cache, const fd_entry_t *entry, uint64_t now_ms) noexcept nogil:
     # A batch reads the clock once, so an entry may be younger than `now_ms`: that is age 0.
     cdef uint64_t age_ms = now_ms - entry.stored_ms if now_ms > entry.stored_ms else 0
     if age_ms < <uint64_t>entry.ttl_s * 1000:
@@ -129,7 +133,9 @@ cdef inline cache_rc judge_age(const fd_entry_t *entry, uint64_t now_ms) noexcep
     # stale timer allows; RFC 8767 s5.
     if age_ms >= (<uint64_t>entry.ttl_s + entry.stale_s) * 1000:
         return CACHE_MISS
-    return CACHE_HIT if now_ms < entry.stale_now_until_ms else CACHE_STALE
+    if fd_stale_now(entry.stale_mark, now_ms, fd_load64(&(<const fd_cache_header_t *>cache.base).stale_epoch)):
+        return CACHE_STALE_NOW
+    return CACHE_STALE
 
 
 cdef inline cache_rc read_cache(const cache_t *cache, const fd_query_t *query, uint64_t now_ms,
@@ -181,6 +187,6 @@ cdef inline cache_rc read_cache(const cache_t *cache, const fd_query_t *query, u
             return CACHE_MISS
         slot[0] = (<uint32_t>(query.key_hash & (cache.shard_count - 1)) * cache.slots
                    + bucket_number * <uint32_t>FD_BUCKET_SLOTS + <uint32_t>i)
-        return judge_age(view.entry, now_ms)
+        return judge_age(cache, view.entry, now_ms)
     bump(counters, FD_C_lookup_abandoned, 1)
     return CACHE_MISS

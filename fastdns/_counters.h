@@ -11,8 +11,11 @@
     /* worker: what came in */ \
     X(udp_queries, "UDP datagrams received") \
     X(tcp_queries, "messages received over TCP") \
-    X(hits, "answered from a fresh cache entry") \
+    X(hits, "answered from the cache at once") \
     X(misses, "questions that found no usable entry") \
+    X(stale_answers, "replies from an expired entry (RFC 8767)") \
+    X(refreshes, "expired entries that were answered first and asked for behind that") \
+    X(refreshes_unsent, "refreshes left to the next client because the question ring was full") \
     X(replies_udp, "replies sent over UDP") \
     X(replies_tcp, "replies sent over TCP") \
     X(joined_local, "clients chained to a question already pending in the same worker") \
@@ -80,6 +83,9 @@
     /* coordinator: the cache */ \
     X(stores, "entries stored") \
     X(not_stored, "answers handed on and not stored") \
+    X(stale_marks, "expired entries that were marked to be answered at once after a failed refresh") \
+    X(rechecks, "questions that look whether a silent upstream is back") \
+    X(upstreams_back, "times that a silent upstream was back and stale marks became void") \
     X(store_stale_writer, "answers not stored because this process is not the writer any more") \
     X(evicted_bytes, "entries evicted to make room for octets") \
     X(evicted_bucket, "entries evicted because their bucket was full") \

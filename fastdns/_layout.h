@@ -59,7 +59,7 @@ enum {
 
 /* ------------------------------------------------------------------ cache segment ---- */
 
-/* Header, one page. Written by the keeper before anybody attaches, then only `generation`,
+/* Header, one page. Written by the keeper before anybody attaches, then only its second last line,
  * by the coordinator that takes the cache over. */
 typedef struct {
     uint64_t magic;
@@ -74,7 +74,8 @@ typedef struct {
     uint64_t time_ns_inode;       /* /proc/self/ns/time */
     uint8_t pad0[48];
     uint64_t generation;          /* of the writer; it compares this before each store */
-    uint8_t pad1[56];
+    uint64_t stale_epoch;         /* grows when an upstream is back: older stale marks are void */
+    uint8_t pad1[48];
 } fd_cache_header_t;
 _Static_assert(offsetof(fd_cache_header_t, generation) == 2 * FD_LINE, "SHM_LAYOUT");
 _Static_assert(sizeof(fd_cache_header_t) == 3 * FD_LINE, "SHM_LAYOUT");
@@ -101,6 +102,7 @@ enum {                            /* fd_entry_t.marks */
                                    * any reload drops it */
     FD_ENTRY_KEEP_TTL = 2,        /* its TTLs don't count down (`keepttl`) */
     FD_ENTRY_TRANSLATED = 4,      /* dns64 made it of A records */
+    FD_ENTRY_PREFERRED = 8,       /* while it can be given, only another one with records takes its place */
 };
 enum {                            /* key flags */
     FD_KEY_DO = 1,
@@ -116,7 +118,7 @@ enum {                            /* key flags */
 typedef struct {
     uint64_t key_hash;
     uint64_t stored_ms;           /* when the response arrived */
-    uint64_t stale_now_until_ms;  /* answered at once though stale until then; RFC 8767 s5; 0 = no */
+    uint64_t stale_mark;          /* fd_stale_mark: answered at once though stale; RFC 8767 s5; 0 = no */
     uint64_t fingerprint;         /* of the block's text */
     uint32_t slot_ref;            /* back reference: bucket * FD_BUCKET_SLOTS + slot */
     uint32_t ttl_s;               /* lifetime from stored_ms */
@@ -145,6 +147,13 @@ typedef struct {
     uint16_t told;                /* step of the block whose EDNS option goes out with it, from 1; 0: none */
 } fd_entry_t;
 _Static_assert(sizeof(fd_entry_t) == 80, "SHM_LAYOUT");
+
+/* A stale mark: 48 bits of ms (8,900 years), and the header's epoch that it holds for. */
+static inline uint64_t fd_stale_mark(uint64_t until, uint64_t epoch) { return epoch << 48 | (until & ~0ull >> 16); }
+static inline int fd_stale_now(uint64_t mark, uint64_t now_ms, uint64_t epoch)
+{
+    return now_ms < (mark & ~0ull >> 16) && mark >> 48 == (epoch & 0xffff);
+}
 
 #define FD_ENTRY_QNAME_OFF ((uint32_t)sizeof(fd_entry_t))
 static inline uint32_t fd_entry_ttl_off(uint8_t qname_len) { return (FD_ENTRY_QNAME_OFF + qname_len + 1u) & ~1u; }
@@ -181,7 +190,6 @@ enum {                            /* fd_record_t.kind */
     FD_RECORD_QUESTION = 2,
     FD_RECORD_ANSWER = 3,         /* an fd_entry_t follows */
     FD_RECORD_FAILURE = 4,        /* SERVFAIL with `ede`; nothing follows */
-    FD_RECORD_STALE_NOW = 5,      /* answer from the stale entry now; nothing follows */
 };
 
 typedef struct {
@@ -196,6 +204,7 @@ enum {                            /* fd_question_t.flags */
     FD_Q_RD = 1,                  /* recursion desired */
     FD_Q_ALONE = 2,               /* neither joined nor stored: RD=0, or a block asks for the client */
     FD_Q_CLIENT = 4,              /* an fd_question_client_t follows the name, at a multiple of 8 */
+    FD_Q_REFRESH = 8,             /* nobody waits, there is no ticket: the answer is for the cache */
 };
 
 /* A ticket is pending slot (low 32 bits) and its use count (high 32). */
@@ -366,7 +375,8 @@ typedef struct {
     uint16_t qclass;
     uint8_t qname_len;
     uint8_t flags;                /* FD_Q_* */
-    uint8_t pad[6];
+    uint16_t stale_ms;            /* after asked_ms: then its clients get the stale answer that was there; 0: none */
+    uint8_t pad[4];
     uint8_t qname[FD_QNAME_MAX + 1];   /* lower case */
 } fd_pending_t;
 _Static_assert(sizeof(fd_pending_t) == 296, "SHM_LAYOUT");

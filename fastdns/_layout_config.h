@@ -82,6 +82,9 @@ typedef struct {
     uint32_t failure_s;           /* RFC 9520 */
     uint32_t stale_s;             /* 0: expired entries are of no use */
     uint32_t capacity[2];         /* entries, success and denial; 0: only octets bound them */
+    uint32_t recheck_ms;          /* after a failed refresh the stale answer is given at once for so long */
+    uint16_t stale_wait_ms;       /* what upstream gets before clients get the stale answer; 0: they get it first */
+    uint16_t stale_ttl_s;         /* of a stale answer's records */
     fd_part_t steps;              /* fd_step_t: what is done to a question, in order */
     uint16_t flags;               /* FD_BLOCK_* */
     uint16_t slow_limit;          /* questions that may wait for the Python thread */
@@ -93,7 +96,7 @@ typedef struct {
     fd_part_t disabled[2];        /* at or below these nothing is kept: success, denial */
     fd_part_t preferred;          /* fd_network_t: addresses in these come first, the first network's before all */
 } fd_block_t;
-_Static_assert(sizeof(fd_block_t) == 96, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_block_t) == 104, "SHM_LAYOUT");
 
 enum {                            /* fd_block_t.flags */
     FD_BLOCK_KEEP_TTL = 1,        /* hits carry the TTL that was stored */
@@ -101,6 +104,7 @@ enum {                            /* fd_block_t.flags */
     FD_BLOCK_LOOP = 4,            /* upstreams that send questions back here are found out */
     FD_BLOCK_CUT = 8,             /* a name below one that doesn't exist doesn't either; RFC 8020 */
     FD_BLOCK_CUT_LEARN = 16,      /* and it is found out which one doesn't */
+    FD_BLOCK_PREFER_POSITIVE = 32, /* a negative answer takes no usable one's place */
 };
 
 enum {                            /* fd_step_t.kind; what `argument` leads to */

@@ -84,11 +84,11 @@ cdef extern from "_layout.h" nogil:
         FD_UNIT
         FD_ENTRY_MAX
         FD_ENTRY_POSITIVE, FD_ENTRY_NODATA, FD_ENTRY_NXDOMAIN, FD_ENTRY_FAILURE
-        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL, FD_ENTRY_TRANSLATED
+        FD_ENTRY_CHANGED, FD_ENTRY_KEEP_TTL, FD_ENTRY_TRANSLATED, FD_ENTRY_PREFERRED
         FD_KEY_DO, FD_KEY_CD
-        FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE, FD_RECORD_STALE_NOW
+        FD_RECORD_SKIP, FD_RECORD_QUESTION, FD_RECORD_ANSWER, FD_RECORD_FAILURE
         FD_EDE_NONE
-        FD_Q_RD, FD_Q_ALONE, FD_Q_CLIENT
+        FD_Q_RD, FD_Q_ALONE, FD_Q_CLIENT, FD_Q_REFRESH
         FD_STOP_NO, FD_STOP_DRAIN, FD_STOP_NOW, FD_STOP_ROLL
         FD_PENDING_FREE, FD_PENDING_ASKED, FD_PENDING_UNSENT
         FD_CLIENT_FREE, FD_CLIENT_UDP, FD_CLIENT_TCP
@@ -105,6 +105,7 @@ cdef extern from "_layout.h" nogil:
         FD_ZONE_USED, FD_ZONE_REFUSED, FD_ZONE_FAMILY, FD_ZONE_CLIENT, FD_ZONE_CACHE, FD_ZONE_ROTATE
         FD_ZONE_LOG, FD_ZONE_METRICS
         FD_BLOCK_KEEP_TTL, FD_BLOCK_ERRORS, FD_BLOCK_LOOP, FD_BLOCK_CUT, FD_BLOCK_CUT_LEARN
+        FD_BLOCK_PREFER_POSITIVE
         FD_STEP_FORWARD, FD_STEP_HOSTS, FD_STEP_NAME, FD_STEP_TYPE, FD_STEP_CLASS, FD_STEP_TTL
         FD_STEP_RCODE, FD_STEP_WHOAMI, FD_STEP_SLOW, FD_STEP_FAMILY
         FD_STEP_RULE, FD_STEP_STOP
@@ -134,6 +135,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t boot_id[16]
         uint64_t time_ns_inode
         uint64_t generation
+        uint64_t stale_epoch
 
     ctypedef struct fd_bucket_t:
         uint32_t seq
@@ -144,7 +146,7 @@ cdef extern from "_layout.h" nogil:
     ctypedef struct fd_entry_t:
         uint64_t key_hash
         uint64_t stored_ms
-        uint64_t stale_now_until_ms
+        uint64_t stale_mark
         uint64_t fingerprint
         uint32_t slot_ref
         uint32_t ttl_s
@@ -176,6 +178,8 @@ cdef extern from "_layout.h" nogil:
     uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
     uint32_t fd_entry_records_off(uint8_t qname_len, uint16_t ttl_count) noexcept
     uint32_t fd_entry_size(uint8_t qname_len, uint16_t ttl_count, uint16_t records_len) noexcept
+    uint64_t fd_stale_mark(uint64_t until_ms, uint64_t epoch) noexcept
+    bint fd_stale_now(uint64_t mark, uint64_t now_ms, uint64_t epoch) noexcept
 
     ctypedef struct fd_ring_t:
         uint32_t tail
@@ -286,6 +290,7 @@ cdef extern from "_layout.h" nogil:
         uint16_t qclass
         uint8_t qname_len
         uint8_t flags
+        uint16_t stale_ms
         uint8_t qname[256]
 
     ctypedef struct fd_local_t:
@@ -455,6 +460,9 @@ cdef extern from "_layout.h" nogil:
         uint32_t failure_s
         uint32_t stale_s
         uint32_t capacity[2]
+        uint32_t recheck_ms
+        uint16_t stale_wait_ms
+        uint16_t stale_ttl_s
         fd_part_t steps
         uint16_t flags
         uint16_t slow_limit

@@ -7,6 +7,7 @@ from fastdns._shm cimport fd_load64, fd_store64
 cdef extern from "_counters.h" nogil:
     enum:
         FD_C_udp_queries, FD_C_tcp_queries, FD_C_hits, FD_C_misses, FD_C_replies_udp
+        FD_C_stale_answers, FD_C_refreshes, FD_C_refreshes_unsent
         FD_C_replies_tcp, FD_C_joined_local, FD_C_repeated, FD_C_dropped_short
         FD_C_dropped_response, FD_C_dropped_source, FD_C_formerr, FD_C_notimp, FD_C_badvers
         FD_C_refused, FD_C_servfail, FD_C_truncated, FD_C_rx_truncated, FD_C_lookup_retries
@@ -24,6 +25,7 @@ cdef extern from "_counters.h" nogil:
         FD_C_inflight_full, FD_C_failures, FD_C_answer_ring_full
         FD_C_quarantined, FD_C_changed_full, FD_C_slow_full, FD_C_loops, FD_C_cut_answers, FD_C_cut_questions
         FD_C_stores, FD_C_not_stored, FD_C_store_stale_writer
+        FD_C_stale_marks, FD_C_rechecks, FD_C_upstreams_back
         FD_C_evicted_bytes, FD_C_evicted_bucket, FD_C_expired, FD_C_outdated, FD_C_rejected_large
         FD_C_scan_dropped, FD_C_scan_kept
         FD_COUNTERS

@@ -75,7 +75,7 @@ SCENARIOS: dict[str, tuple[Operation, Operation]] = {
         lambda store: put(store, *[entry.but(ttl_s=1 + n % 2) for n, entry in enumerate(SMALL)]),
         lambda store: store.sweep(NOW + 1000),
     ),
-    "stale until": (lambda store: put(store, *SMALL), lambda store: store.stale_until(STALE, NOW + 5)),
+    "stale until": (lambda store: put(store, *SMALL), lambda store: store.hold(STALE, NOW + 5)),
     "attach": (damaged, lambda store: raw.Store(store.cache, 2, NOW)),
 }
 

@@ -11,6 +11,7 @@ HEADER = struct.Struct("<4Q3IH2B3H2B7H3B5xH")
 UNIT = 16
 ENTRY_MAX = 77888
 POSITIVE, NODATA, NXDOMAIN, FAILURE = 1, 2, 3, 4
+PREFERRED = 8  # of marks
 
 
 def root_record(rdata: bytes = b"", rdtype: int = 1) -> bytes:
@@ -27,7 +28,7 @@ class Entry:
     records: bytes = root_record(b"\1\2\3\4")
     ttl_off: Sequence[int] = (5,)
     stored_ms: int = 0
-    stale_now_until_ms: int = 0
+    stale_mark: int = 0  #: epoch in the upper 16 bits, ms in the others
     fingerprint: int = 0
     slot_ref: int = 0
     ttl_s: int = 60
@@ -63,7 +64,7 @@ class Entry:
         return HEADER.pack(
             self.key_hash,
             self.stored_ms,
-            self.stale_now_until_ms,
+            self.stale_mark,
             self.fingerprint,
             self.slot_ref,
             self.ttl_s,

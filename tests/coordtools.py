@@ -32,7 +32,7 @@ from fastdns.coordinator.process import run
 from fastdns.handles import CoordinatorHandles
 from tests.cachetools import HEADER
 
-ANSWER, FAILURE, STALE_NOW = 3, 4, 5
+ANSWER, FAILURE = 3, 4
 POSITIVE, NODATA, NXDOMAIN, SERVFAIL = 1, 2, 3, 4  # fd_entry_t.kind
 NO_EDE = 0xFFFF
 EDE_OTHER, EDE_NO_REACHABLE_AUTHORITY, EDE_NETWORK_ERROR = 0, 22, 23
@@ -98,7 +98,7 @@ class Answer:
 def take_apart(entry: bytes) -> Answer:
     """Check an entry's form while taking it apart."""
     (
-        key_hash, stored_ms, _stale_until, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
+        key_hash, stored_ms, _stale_mark, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
         qtype, qclass, zone, plugin, marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
         plain_len, qname_len, kind, ext_rcode, told,
     ) = HEADER.unpack_from(entry)  # fmt: skip

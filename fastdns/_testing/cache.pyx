@@ -67,15 +67,16 @@ from fastdns.coordinator._store cimport (
     store_attach,
     store_close,
     store_find,
+    store_hold,
     store_put,
-    store_stale_until,
     store_sweep,
+    store_void_holds,
 )
 
 cdef extern from "<sys/mman.h>" nogil:
     int munmap(void *addr, size_t length)
 
-OUTCOMES = {0: "miss", 1: "hit", 2: "stale"}
+OUTCOMES = {0: "miss", 1: "hit", 2: "stale", 3: "stale now"}
 STORED = {0: "ok", 1: "not_writer", 2: "too_large", 3: "kept_better", 4: "unsound"}
 OPENED = {0: "ok", -1: "not_a_cache", -2: "other_layout", -3: "other_size", -4: "other_boot"}
 
@@ -296,9 +297,12 @@ cdef class Store:
         assert entry != NULL
         return <uintptr_t>entry - <uintptr_t>self.cache.base
 
-    def stale_until(self, key: bytes | Buffer, uint64_t until_ms) -> bool:
+    def hold(self, key: bytes | Buffer, uint64_t until_ms) -> bool:
         cdef Buffer buffer = key if isinstance(key, Buffer) else Buffer(key)
-        return store_stale_until(self.store, <const fd_entry_t *>buffer.octets, until_ms)
+        return store_hold(self.store, <const fd_entry_t *>buffer.octets, until_ms)
+
+    def void_holds(self) -> None:
+        store_void_holds(self.store)
 
     def sweep(self, uint64_t now_ms) -> int:
         return store_sweep(self.store, now_ms)

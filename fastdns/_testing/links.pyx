@@ -13,11 +13,13 @@ from fastdns.worker._links cimport (
     client_head,
     free_client,
     free_question,
+    leave_stale,
     link_client,
     link_question,
     links_open,
     next_client,
     pending_table_t,
+    queue_stale,
     take_client,
     take_question,
 )
@@ -95,6 +97,36 @@ cdef class Links:
             found.append(at)
             at = self.table.client_links[at].next
         return found
+
+    def question(self, uint64_t asked_ms, uint16_t stale_ms):
+        """One more question that waits, with a stale answer. Returns its slot."""
+        cdef uint16_t slot = take_question(self.table)
+        assert slot != NONE
+        self.table.questions[slot].asked_ms = asked_ms
+        self.table.questions[slot].stale_ms = stale_ms
+        self.table.questions[slot].state = FD_PENDING_ASKED
+        link_question(self.table, slot)
+        queue_stale(self.table, slot)
+        return slot
+
+    def end(self, uint16_t slot):
+        free_question(self.table, slot)
+
+    def leave(self, uint16_t slot):
+        leave_stale(self.table, slot)
+
+    def stale(self):
+        """The slots in the queue of stale answers, from both of its ends."""
+        cdef uint16_t at = self.table.first_stale
+        forth, back = [], []
+        while at != NONE and len(forth) <= self.table.question_count:
+            forth.append(at)
+            at = self.table.question_links[at].later
+        at = self.table.last_stale
+        while at != NONE and len(back) <= self.table.question_count:
+            back.append(at)
+            at = self.table.question_links[at].sooner
+        return forth, back
 
     @property
     def used(self):

@@ -44,6 +44,7 @@ class Entry:
         ext_rcode: int = 0,
         stored_ms: int = 0,
         ttl_s: int = 3600,
+        stale_ttl_s: int = 30,
         records_avail: int | None = None,
         ttl_avail: int | None = None,
     ) -> None: ...

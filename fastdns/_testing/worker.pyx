@@ -61,8 +61,10 @@ cdef write_entry(fd_entry_t *entry, uint32_t octets, question, bytes name, bytes
     cdef int i
     memset(entry, 0, octets)
     entry.key_hash = question["key_hash"]
-    entry.stored_ms = boottime_ms()
+    entry.stored_ms = boottime_ms() - <uint64_t>marked.get("age_ms", 0)
     entry.ttl_s = ttl_s
+    entry.stale_s = marked.get("stale_s", 0)
+    entry.stale_mark = marked.get("stale_mark", 0)
     entry.group = question["group"]
     entry.variant = question["variant"]
     entry.key_flags = question["key_flags"]
@@ -76,6 +78,7 @@ cdef write_entry(fd_entry_t *entry, uint32_t octets, question, bytes name, bytes
     entry.kind = marked.get("kind", FD_ENTRY_POSITIVE)
     entry.zone = marked.get("zone", 0)
     entry.plugin = marked.get("plugin", FD_PLUGIN_FORWARD)
+    entry.marks = marked.get("marks", 0)
     entry.fingerprint = marked.get("fingerprint", 0)
     entry.plain_len = marked.get("plain_len", 12 + len(name) + 4 + len(records))
     memcpy(<uint8_t *>entry + FD_ENTRY_QNAME_OFF, <const uint8_t *>name, len(name))
@@ -92,7 +95,8 @@ def fill_cache(int fd, answers, int ttl_s=3600, int group=0, int variant=0, **ma
     """Store answers in the cache behind ``fd`` as its only writer.
 
     answers: (wire qname in lower case, qtype, records, ttl_offsets, counts) each. marked: kind, zone, plugin,
-    fingerprint, plain_len of the entries; rotate: loadbalance turns them.
+    fingerprint, plain_len, marks, stale_s, stale_mark of the entries; age_ms: since they were stored;
+    rotate: loadbalance turns them.
     """
     cdef uint64_t size = 0
     cdef void *base = map_segment(fd, True, &size)

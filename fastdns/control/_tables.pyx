@@ -18,6 +18,7 @@ from fastdns._shm cimport (
     FD_BLOCK_LOOP,
     FD_BLOCK_CUT,
     FD_BLOCK_CUT_LEARN,
+    FD_BLOCK_PREFER_POSITIVE,
     FD_FORWARD_CHECK_NO_RD,
     FD_FORWARD_FAILFAST,
     FD_FORWARD_NODATA_NEXT,
@@ -423,6 +424,9 @@ cdef bytes block_of(_Segment segment, int number, block):
         out.negative_max_s = block.negative_max_s
         out.failure_s = block.failure_s
         out.stale_s = block.stale_s
+        out.recheck_ms = block.recheck_ms
+        out.stale_wait_ms = block.stale_wait_ms
+        out.stale_ttl_s = block.stale_ttl_s
         out.capacity[0], out.capacity[1] = block.capacity
         out.steps = steps_of(segment, block.steps)
         out.cached = segment.names(block.cached)
@@ -436,7 +440,8 @@ cdef bytes block_of(_Segment segment, int number, block):
                                | (FD_BLOCK_ERRORS if block.errors else 0)
                                | (FD_BLOCK_LOOP if block.loop else 0)
                                | (FD_BLOCK_CUT if block.cut else 0)
-                               | (FD_BLOCK_CUT_LEARN if block.cut_learn else 0))
+                               | (FD_BLOCK_CUT_LEARN if block.cut_learn else 0)
+                               | (FD_BLOCK_PREFER_POSITIVE if block.prefer_positive else 0))
     return <bytes>(<char *>&out)[:sizeof(out)]
 
 

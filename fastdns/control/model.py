@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fastdns.control.addresses import Endpoint
+from fastdns.proto import STALE_REPLY_TTL
 
 MIB = 1024 * 1024
 
@@ -231,7 +232,11 @@ class Block:
     negative_min_s: int = 0
     negative_max_s: int = 1800  #: RFC 2308 s5 advises one to three hours at most
     failure_s: int = 5  #: RFC 9520 s3.2: at least 1, at most 300
-    stale_s: int = 0  #: 0: an expired entry is of no use
+    stale_s: int = 3600  #: 0: an expired entry is of no use
+    stale_wait_ms: int = 200  #: upstream's time before clients get the stale answer; 0: they get it first
+    stale_ttl_s: int = STALE_REPLY_TTL
+    recheck_ms: int = 30_000  #: after a failed refresh the stale answer is given at once for so long
+    prefer_positive: bool = False  #: NXDOMAIN and NODATA take no usable answer's place
     capacity: tuple[int, int] = (0, 0)  #: entries, success and denial; 0: only octets bound them
     cached: tuple[str, ...] = ()  #: only names at or below these are cached; none: all
     disabled: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())

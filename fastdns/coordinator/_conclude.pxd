@@ -2,16 +2,7 @@
 # _conclude.pxd: how a question ends: judged, stored, handed on; or failed. nogil.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._shm cimport fd_entry_t
-from fastdns.coordinator._state cimport coordinator_t, question_t
-
-# Hand on what is stored for the question, if it is fresh and what the zone's block would say today.
-cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
-                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil
-
-# What is stored for the question, fresh and what the zone's block would say today, or NULL.
-cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
-                                   uint32_t zone) noexcept nogil
+from fastdns.coordinator._state cimport coordinator_t
 
 # End a flight with the response that c.response describes; msg is of the question that was asked.
 # It goes on where the records can't be taken over.
@@ -28,5 +19,6 @@ cdef bint conclude_since(coordinator_t *c, uint32_t flight, const uint8_t *msg, 
 # End it with REFUSED: `max_concurrent`.
 cdef void refuse(coordinator_t *c, uint32_t flight) noexcept nogil
 
-# End it with SERVFAIL and this info code. `kind`: FD_ERROR_* for a line of `errors`, 0: none.
+# End it with a stale answer where one can be given, else with SERVFAIL and this info code. `kind`: FD_ERROR_*
+# for a line of `errors`, 0: none.
 cdef void fail(coordinator_t *c, uint32_t flight, uint16_t ede, uint8_t kind) noexcept nogil

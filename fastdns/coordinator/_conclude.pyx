@@ -2,24 +2,26 @@
 """How a question ends: with an answer that is judged, stored and handed on, or with a failure."""
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
 
-from fastdns._proto cimport EDE_OTHER, FLAG_RCODE, REFUSED
+from fastdns._proto cimport EDE_OTHER, FAILURE_TTL_MIN, FLAG_RCODE, REFUSED
 from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_ENTRY_CHANGED,
-    FD_ENTRY_QNAME_OFF,
+    FD_ENTRY_FAILURE,
     FD_ERROR_BUSY,
+    FD_ERROR_NO_UPSTREAM,
     FD_ERROR_PLUGIN,
+    FD_ERROR_REFUSED,
+    FD_ERROR_TIMEOUT,
     FD_PLUGIN_DNS64,
     FD_PLUGIN_FORWARD,
     FD_PLUGIN_LOOP,
     FD_PLUGIN_REWRITE,
+    FD_Q_ALONE,
     FD_ZONE_ROTATE,
     fd_at,
     fd_block_t,
     fd_entry_t,
-    fd_load32,
     fd_network_t,
     fd_zone,
 )
@@ -32,7 +34,7 @@ from fastdns._stats cimport (
     bump,
 )
 from fastdns.coordinator._deaths cimport suspect_cleared
-from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure, deliver_stored
+from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure
 from fastdns.coordinator._health cimport health_failed
 from fastdns.coordinator._inflight cimport attempt_remove, child_leave, flight_qname, inflight_remove
 from fastdns.coordinator._judge cimport (
@@ -49,64 +51,14 @@ from fastdns.coordinator._judge cimport (
 )
 from fastdns.coordinator._names cimport name_listed
 from fastdns.coordinator._prefer cimport prefer_order
+from fastdns.coordinator._recheck cimport recheck_begin
 from fastdns.coordinator._report cimport report_concurrent, report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
 from fastdns.coordinator._slow cimport slow_give, slow_message
-from fastdns.coordinator._state cimport (
-    FLIGHT_AHEAD,
-    FLIGHT_CHECK,
-    NONE,
-    change_t,
-    coordinator_t,
-    flight_t,
-    question_t,
-)
-from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_find, store_put
-from fastdns.coordinator._sweep cimport entry_survives
-
-cdef enum:
-    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
-
-
-cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t zone) noexcept nogil:
-    # Whether an entry is what its block would say today. Once the sweep after a reload has seen the
-    # whole cache, all are.
-    return (entry.zone == zone and entry.fingerprint == fd_zone(c.config, zone).fingerprint
-            and (fd_load32(&c.post.swept) == c.config.number or entry_survives(c, entry)))
-
-
-cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
-                                   uint32_t zone) noexcept nogil:
-    # The answer may have been stored between the worker's look and ours: another worker asked, or
-    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
-    # `now_ms` may be older than the look that found it expired, and on its way to the client it
-    # must not become a stale one.
-    cdef fd_entry_t *key = c.entry
-    cdef const fd_entry_t *entry
-    memset(key, 0, sizeof(fd_entry_t))
-    key.key_hash = question.key_hash
-    key.group = question.group
-    key.variant = question.variant
-    key.key_flags = question.key_flags
-    key.qtype = question.qtype
-    key.qclass = question.qclass
-    key.qname_len = question.qname_len
-    memcpy(<uint8_t *>key + FD_ENTRY_QNAME_OFF, qname, question.qname_len)
-    entry = store_find(c.store, key)
-    if (entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
-            or not still_holds(c, entry, zone)):
-        return NULL
-    return entry
-
-
-cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
-                        const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
-    cdef const fd_entry_t *entry = find_stored(c, question, qname, zone)
-    if entry == NULL:
-        return False
-    deliver_stored(c, worker, ticket, entry)
-    return True
+from fastdns.coordinator._state cimport FLIGHT_AHEAD, FLIGHT_CHECK, NONE, change_t, coordinator_t, flight_t
+from fastdns.coordinator._store cimport STORE_KEPT_BETTER, store_put
+from fastdns.coordinator._stored cimport stored_hold, stored_usable
 
 
 cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *source) noexcept nogil:
@@ -136,25 +88,37 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
 
 
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noexcept nogil:
-    # Remembered as an upstream's SERVFAIL is, so that the next client costs no flight of its own;
-    # RFC 9520 s3.2.
+    # Where something can still be given, those who wait get that, and nobody asks again for a while.
+    # Else the failure is remembered as an upstream's SERVFAIL is, so that the next client costs no flight
+    # of its own; RFC 9520 s3.2. Our own overload says nothing about the name.
     cdef flight_t *flight = &c.flights[index]
+    cdef bint waits = flight.waiting != 0 or flight.parents != NONE
+    cdef const fd_entry_t *stored
     cdef source_t source
+    cdef judge_rc verdict
     if flight.state & FLIGHT_CHECK:
         health_failed(c, index)
         return
-    if flight.state & FLIGHT_AHEAD and flight.waiting == 0 and flight.parents == NONE:
+    if flight.state & FLIGHT_AHEAD and not waits:
         end(c, index, NULL)      # nobody asked: it is as if we had not either
         return
     source_of(c, flight, &source)
     source.told = 0
-    if judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms,
-                     c.response, c.entry) == JUDGE_STORE:
-        store_put(c.store, c.entry, c.now_ms)
-    if kind and flight.plugin != FD_PLUGIN_LOOP:
+    verdict = judge_silence(&source, &flight.question, flight_qname(c, flight), c.now_ms, c.response, c.entry)
+    stored = stored_usable(c)
+    if kind and waits and flight.plugin != FD_PLUGIN_LOOP:
         report_failure(c, flight, kind)
-    deliver_failure(c, index, ede)
-    end(c, index, NULL)
+    if kind == FD_ERROR_TIMEOUT or kind == FD_ERROR_REFUSED or kind == FD_ERROR_NO_UPSTREAM:
+        recheck_begin(c, flight)
+    if stored == NULL:
+        if verdict == JUDGE_STORE and kind != FD_ERROR_BUSY:
+            store_put(c.store, c.entry, c.now_ms)
+        deliver_failure(c, index, ede)
+    else:
+        deliver_answer(c, index, stored)
+        if kind != FD_ERROR_BUSY and not flight.question.flags & FD_Q_ALONE:
+            stored_hold(c, flight.block.recheck_ms)
+    end(c, index, stored)
 
 
 cdef void refuse(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -205,12 +169,16 @@ cdef void give_back(coordinator_t *c, uint32_t index, const uint8_t *msg) noexce
         fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
 
 
-cdef const fd_entry_t *better(coordinator_t *c) noexcept nogil:
-    # A failure met an answer that can still be given: those who wait get that, while it is fresh.
-    cdef const fd_entry_t *stored = store_find(c.store, c.entry)
-    if (stored == NULL or c.now_ms + LAST_MS >= stored.stored_ms + <uint64_t>stored.ttl_s * 1000
-            or not still_holds(c, stored, c.entry.zone)):
+cdef const fd_entry_t *instead(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    # A failure, or a negative answer beside a preferred one, meets what can still be given: those who wait
+    # get that. Failures beside a usable answer hold for 1 s at most (RFC 9520 s3.2 has that as the least).
+    cdef const fd_entry_t *stored = stored_usable(c)
+    cdef uint64_t hold_ms = <uint64_t>FAILURE_TTL_MIN * 1000
+    if stored == NULL:
         return c.entry
+    if c.entry.kind != FD_ENTRY_FAILURE:
+        hold_ms = <uint64_t>c.entry.ttl_s * 1000
+    stored_hold(c, min(hold_ms, <uint64_t>flight.block.recheck_ms))
     return stored
 
 
@@ -258,6 +226,7 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
     cdef const fd_entry_t *entry = c.entry
     cdef source_t source
     cdef judge_rc verdict
+    cdef bint worse
     if flight.change != NONE and c.changes[flight.change].back_count:
         give_back(c, index, msg)
         return
@@ -279,9 +248,12 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
         rotate_find(c.entry)
         prefer_order(c.entry, <const fd_network_t *>fd_at(c.config, flight.block.preferred.off),
                      flight.block.preferred.count)
+    worse = entry.kind == FD_ENTRY_FAILURE and not flight.question.flags & FD_Q_ALONE
     if verdict != JUDGE_STORE:
         bump(c.counters, FD_C_not_stored, 1)
     elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
-        entry = better(c)
+        worse = True
+    if worse:
+        entry = instead(c, flight)
     deliver_answer(c, index, entry)
     end(c, index, entry)

@@ -48,7 +48,7 @@ from fastdns.coordinator._probe cimport probes_open
 from fastdns.coordinator._report cimport series_open
 from fastdns.coordinator._queue cimport SlowQueue, slow_open
 from fastdns.coordinator._state cimport UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
-from fastdns.coordinator._store cimport store_attach, store_count_blocks
+from fastdns.coordinator._store cimport store_attach, store_count_blocks, store_void_holds
 from fastdns.coordinator._table cimport table_changes
 from fastdns.coordinator._udp cimport udp_open
 from fastdns.coordinator._upstream cimport upstream_inherit
@@ -195,6 +195,7 @@ cdef class Coordinator:
         if c.store == NULL:
             raise MemoryError("no memory")
         store_count_blocks(c.store, c.config)
+        store_void_holds(c.store)          # who is silent has to be found out anew
 
     def recover(self) -> list[tuple[str, int, bytes]]:
         """What a predecessor had in hand when it died: ("suspect" or "quarantined", key hash, qname)."""

@@ -32,11 +32,12 @@ from fastdns._shm cimport (
     fd_zone_t,
 )
 from fastdns._stats cimport FD_C_cut_answers, FD_C_cut_questions, bump
-from fastdns.coordinator._conclude cimport conclude_since, find_stored
+from fastdns.coordinator._conclude cimport conclude_since
 from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._inflight cimport flight_begin, flight_qname, inflight_find
 from fastdns.coordinator._slow cimport slow_message
 from fastdns.coordinator._state cimport FLIGHT_LOOK, LOOKS, NONE, coordinator_t, flight_t, look_t, question_t
+from fastdns.coordinator._stored cimport find_stored
 
 cdef enum:
     DEPTH = 8                    # ancestors that are looked at, from the zone's children down

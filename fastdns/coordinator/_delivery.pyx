@@ -16,14 +16,16 @@ from fastdns._shm cimport (
 )
 from fastdns._stats cimport FD_C_answer_ring_full, FD_C_failures, bump
 from fastdns._sys cimport ring_eventfd
-from fastdns.coordinator._state cimport coordinator_t, worker_link_t
+from fastdns.coordinator._state cimport NOBODY, coordinator_t, worker_link_t
 
 
 cdef void put_record(coordinator_t *c, uint32_t worker, uint64_t ticket, uint8_t kind, uint16_t ede,
                      const fd_entry_t *entry, uint32_t entry_octets) noexcept nogil:
     cdef worker_link_t *link = &c.workers[worker]
-    cdef fd_answer_t *answer = <fd_answer_t *>ring_reserve(
-        &link.answers, <uint32_t>sizeof(fd_answer_t) + entry_octets)
+    cdef fd_answer_t *answer
+    if worker == NOBODY:
+        return
+    answer = <fd_answer_t *>ring_reserve(&link.answers, <uint32_t>sizeof(fd_answer_t) + entry_octets)
     # Woken also when there was no room: it has to see the mark.
     c.dirty |= <uint32_t>1 << worker
     if answer == NULL:

@@ -51,6 +51,7 @@ from fastdns.coordinator._inflight cimport (
 )
 from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
+from fastdns.coordinator._recheck cimport recheck_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
     FLIGHT_CHECK,
@@ -297,6 +298,10 @@ cdef void exchange_own(coordinator_t *c) noexcept nogil:
     while index != NONE:         # of each upstream at most one
         ask_own(c, index)
         index = health_next(c)
+    index = recheck_next(c)
+    while index != NONE:         # each upstream of a silent forward is due once a round
+        ask_own(c, index)
+        index = recheck_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once
         walk_own(c, index)

@@ -33,11 +33,13 @@ from fastdns._response cimport (
 )
 from fastdns._shm cimport (
     FD_BLOCK_KEEP_TTL,
+    FD_BLOCK_PREFER_POSITIVE,
     FD_ENTRY_FAILURE,
     FD_ENTRY_KEEP_TTL,
     FD_ENTRY_NODATA,
     FD_ENTRY_NXDOMAIN,
     FD_ENTRY_POSITIVE,
+    FD_ENTRY_PREFERRED,
     FD_ENTRY_QNAME_OFF,
     FD_NO_ZONE,
     FD_Q_ALONE,
@@ -165,6 +167,8 @@ cdef void fill_header(const source_t *source, const question_t *question, const 
         entry.kind = FD_ENTRY_POSITIVE
     if entry.kind != FD_ENTRY_FAILURE:
         entry.stale_s = source.block.stale_s
+    if source.block.flags & FD_BLOCK_PREFER_POSITIVE and entry.kind == FD_ENTRY_POSITIVE and entry.ancount:
+        entry.marks |= FD_ENTRY_PREFERRED
 
 
 cdef bint take_records(const uint8_t *msg, const response_t *response, compress_room_t *room,

@@ -29,7 +29,7 @@ from fastdns._shm cimport (
 from fastdns._stats cimport FD_C_quarantined, bump
 from fastdns._suspects cimport suspect_add
 from fastdns._zones cimport zone_find
-from fastdns.coordinator._conclude cimport fail, find_stored
+from fastdns.coordinator._conclude cimport fail
 from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._exchange cimport exchange_made, exchange_resume
 from fastdns.coordinator._hand cimport hand_clear, hand_take
@@ -68,6 +68,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
     question_t,
 )
+from fastdns.coordinator._stored cimport find_stored
 
 cdef extern from "<unistd.h>" nogil:
     void _exit(int status)

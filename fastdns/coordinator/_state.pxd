@@ -55,6 +55,8 @@ cdef enum:
     TCP_PARTS = 16               # messages of which a part has come, on all connections together
     TCP_PART_ROOM = 65 * 1024    # the largest message and its prefix
     WORKERS = 16                 # FD_MAX_WORKERS
+    NOBODY = 0xff                # in place of a worker: a refresh, for the cache alone
+    RECHECKS = 32                # forwards whose upstreams are all silent
     UPSTREAMS = 32               # FD_MAX_UPSTREAMS
     LOOKS = 32                   # looks for ancestors that don't exist, at once
 
@@ -171,6 +173,13 @@ ctypedef struct look_t:          # for the ancestor of a name that does not exis
     uint16_t zone
     uint16_t asked               # the last ancestor that was asked for, NONE: none yet
     uint8_t qname[256]
+ctypedef struct recheck_t:       # a `forward` whose upstreams are all silent (_recheck.pyx)
+    const fd_forward_t *forward  # NULL: free
+    const fd_block_t *block
+    uint64_t due_ms
+    uint16_t zone
+    uint8_t turn                 # which of its upstreams is next
+    uint8_t rounds               # begun, as far as they are counted
 
 ctypedef struct channel_t:       # a UDP socket, or a TCP connection
     int fd                       # -1: closed
@@ -311,6 +320,9 @@ ctypedef struct coordinator_t:
     uint32_t ahead_slot
     uint64_t ahead_due_ms
     uint64_t probe_due_ms        # the next that is due
+    uint32_t recheck_count
+    uint64_t recheck_look_ms     # not before
+    recheck_t rechecks[RECHECKS]
     upstream_t upstreams[UPSTREAMS]
     choice_t *choices            # of each forward, by its number
     uint32_t checking            # bit i: upstream i is being checked

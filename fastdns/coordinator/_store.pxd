@@ -10,7 +10,7 @@ ctypedef enum store_rc:
     STORE_OK = 0
     STORE_NOT_WRITER = 1         # the header holds another generation: this process stores no more
     STORE_TOO_LARGE = 2          # over 4 KiB and over that class's quota of a quarter of the shard
-    STORE_KEPT_BETTER = 3        # a usable answer is never replaced by a failure
+    STORE_KEPT_BETTER = 3        # a usable answer is never replaced by a failure, a preferred one by no negative one
     STORE_UNSOUND = 4            # the entry is not what it says (entry_sound): a bug of the caller
 
 ctypedef enum agree_rc:
@@ -49,8 +49,11 @@ cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms
 # The stored entry with this key, or NULL; valid until the next store_* call.
 cdef const fd_entry_t *store_find(store_t *store, const fd_entry_t *key) noexcept nogil
 
-# Write "answer it though stale until" into the entry with this key (RFC 8767 s5). False: not there.
-cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil
+# Have readers answer the entry with this key until then, though it is stale (RFC 8767 s5). False: not there.
+cdef bint store_hold(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil
+
+# End what store_hold said, for all entries.
+cdef void store_void_holds(store_t *store) noexcept nogil
 
 # A bounded piece of upkeep (some 64 slots): drop what is past its TTL and its stale time. Returns
 # entries dropped.

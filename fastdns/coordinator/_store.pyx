@@ -37,6 +37,8 @@ from fastdns._shm cimport (
     FD_BUCKET_SLOTS,
     FD_ENTRY_FAILURE,
     FD_ENTRY_MAX,
+    FD_ENTRY_POSITIVE,
+    FD_ENTRY_PREFERRED,
     FD_ENTRY_QNAME_OFF,
     FD_LINE,
     FD_MAX_BLOCKS,
@@ -55,6 +57,7 @@ from fastdns._shm cimport (
     fd_release64,
     fd_seq_close,
     fd_seq_open,
+    fd_stale_mark,
     fd_store16,
     fd_store64,
 )
@@ -302,9 +305,13 @@ cdef bint still_writer(store_t *store) noexcept nogil:
 
 cdef bint worth_more(const fd_entry_t *old, const fd_entry_t *new, uint64_t now_ms) noexcept nogil:
     # A failure replaces no answer that can still be given, fresh or stale (RFC 8767 s4): NXDOMAIN
-    # and NODATA are answers too. How long the failure holds is then the answer's recheck timer.
-    return (new.kind == FD_ENTRY_FAILURE and old.kind != FD_ENTRY_FAILURE
-            and not entry_over(old, now_ms))
+    # and NODATA are answers too, but where a block prefers those with records. How long the failure
+    # holds is then the answer's recheck timer.
+    if entry_over(old, now_ms):
+        return False
+    if new.kind == FD_ENTRY_FAILURE:
+        return old.kind != FD_ENTRY_FAILURE
+    return old.marks & FD_ENTRY_PREFERRED != 0 and (new.kind != FD_ENTRY_POSITIVE or new.ancount == 0)
 
 
 cdef void write_entry(shard_t *shard, uint32_t off, const fd_entry_t *entry, uint32_t slot) noexcept nogil:
@@ -359,17 +366,23 @@ cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms
 
 # ---------------------------------------------------------------------------------- upkeep ----
 
-cdef bint store_stale_until(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil:
+cdef bint store_hold(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil:
     cdef shard_t *shard = shard_of(store, key.key_hash)
     cdef uint32_t slot = find_slot(store, shard, key)
+    cdef uint64_t mark = fd_stale_mark(until_ms, fd_load64(&store.header.stale_epoch))
     cdef fd_bucket_t *bucket
     if slot == NO_SLOT or not still_writer(store):
         return False
     bucket = slot_bucket(shard, slot)
     fd_seq_open(&bucket.seq)
-    fd_store64(&slot_entry(shard, slot).stale_now_until_ms, until_ms)
+    fd_store64(&slot_entry(shard, slot).stale_mark, mark)
     fd_seq_close(&bucket.seq)
     return True
+
+
+cdef void store_void_holds(store_t *store) noexcept nogil:
+    if still_writer(store):
+        fd_store64(&store.header.stale_epoch, fd_load64(&store.header.stale_epoch) + 1)
 
 
 cdef uint32_t store_sweep(store_t *store, uint64_t now_ms) noexcept nogil:

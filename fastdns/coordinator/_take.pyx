@@ -11,6 +11,7 @@ from fastdns._shm cimport (
     FD_NO_ZONE,
     FD_Q_ALONE,
     FD_Q_CLIENT,
+    FD_Q_REFRESH,
     FD_RECORD_QUESTION,
     FD_ZONE_REFUSED,
     fd_question_client_off,
@@ -30,14 +31,15 @@ from fastdns._stats cimport (
 )
 from fastdns._zones cimport zone_find
 from fastdns.coordinator._ask cimport go_on
-from fastdns.coordinator._conclude cimport answer_stored, fail
+from fastdns.coordinator._conclude cimport fail
 from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._delivery cimport deliver_stored, refuse_question
 from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport flight_begin, flight_change, flight_join, inflight_find
 from fastdns.coordinator._judge cimport judge_none
 from fastdns.coordinator._probe cimport probe_returned
-from fastdns.coordinator._state cimport NONE, change_t, coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport NOBODY, NONE, change_t, coordinator_t, flight_t, question_t
+from fastdns.coordinator._stored cimport answer_stored, stored_overdue, stored_refreshed
 
 cdef extern from "_crash.h" nogil:
     void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
@@ -82,6 +84,8 @@ cdef void take_question(coordinator_t *c, uint32_t worker, const fd_record_t *re
         bump(c.counters, FD_C_questions_invalid, 1)
         return
     bump(c.counters, FD_C_questions, 1)
+    if question.flags & FD_Q_REFRESH:
+        worker = NOBODY
     if quarantine_refuses(c, question.key_hash):
         bump(c.counters, FD_C_quarantined, 1)
         refuse_question(c, worker, ticket, EDE_OTHER)
@@ -103,8 +107,9 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     if not question.flags & FD_Q_ALONE:
         index = inflight_find(c, question, qname)
     if index != NONE:
-        if not flight_join(c, index, worker, ticket):
-            bump(c.counters, FD_C_joined, 1)
+        if worker != NOBODY and not stored_overdue(c, &c.flights[index], worker, ticket):
+            if not flight_join(c, index, worker, ticket):
+                bump(c.counters, FD_C_joined, 1)
         return
     zone = zone_find(c.config, question.group, qname, question.qname_len, question.qtype)
     if zone == FD_NO_ZONE or fd_zone(c.config, zone).flags & FD_ZONE_REFUSED:
@@ -119,7 +124,10 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     if index == NONE:
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
-    flight_join(c, index, worker, ticket)
+    if worker == NOBODY:
+        stored_refreshed(c, &c.flights[index])
+    else:
+        flight_join(c, index, worker, ticket)
     if question.flags & FD_Q_CLIENT and not keep_client(c, &c.flights[index], client):
         bump(c.counters, FD_C_changed_full, 1)
         fail(c, index, EDE_OTHER, FD_ERROR_BUSY)

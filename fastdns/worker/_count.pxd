@@ -120,8 +120,6 @@ cdef inline void count_hit(worker_t *w, const fd_zone_t *zone, const fd_query_t 
         fd_count(&series.dns64_translated, 1)
     if zone.flags & FD_ZONE_CACHE:
         fd_count(&series.cache_hits[entry.kind != FD_ENTRY_POSITIVE], 1)
-        if entry.stale_now_until_ms != 0 and w.now_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
-            fd_count(&series.served_stale, 1)
     if zone.flags & FD_ZONE_METRICS:
         count_request(series, query, tcp, origin.request_size)
         count_response(series, writer_of(zone, entry), entry_rcode(entry), tcp, entry.plain_len)
@@ -145,6 +143,9 @@ cdef void count_settle(worker_t *w) noexcept nogil
 # A query that no usable entry answers, in a zone that does.
 cdef void count_miss(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, const fd_query_t *query,
                      const origin_t *origin) noexcept nogil
+
+# A stale answer is given; its reply is counted as any other.
+cdef void count_stale(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, uint32_t listener) noexcept nogil
 
 # The reply to a query that was counted as a miss.
 #   entry   NULL: the core's own, nothing was written by any plugin

@@ -19,6 +19,7 @@ from fastdns._shm cimport (
     fd_series_t,
     fd_zone_t,
 )
+from fastdns._stats cimport FD_C_stale_answers, bump
 from fastdns.worker._state cimport origin_t, worker_t
 
 
@@ -52,6 +53,13 @@ cdef void count_miss(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, c
         fd_count(&series.cache_misses, 1)
     if zone.flags & FD_ZONE_METRICS:
         count_request(series, query, origin.state == FD_CLIENT_TCP, origin.request_size)
+
+
+cdef void count_stale(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, uint32_t listener) noexcept nogil:
+    cdef fd_series_t *series = series_of(w, listener, zone_number)
+    bump(w.counters, FD_C_stale_answers, 1)
+    if series != NULL and zone != NULL and zone.flags & FD_ZONE_CACHE:
+        fd_count(&series.served_stale, 1)
 
 
 cdef void count_late(worker_t *w, const fd_zone_t *zone, uint32_t zone_number, uint32_t listener,

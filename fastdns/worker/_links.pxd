@@ -12,12 +12,16 @@ cdef enum:
 
 # Private links of a question and of a client; all indexes.
 cdef struct question_link_t:
+    uint64_t stale_due_ms        # when its clients get the stale answer
     uint16_t next_hash           # in its hash chain; in the free list when free
     uint16_t first               # clients, in order of arrival
     uint16_t last
     uint16_t next_unsent
+    uint16_t sooner              # in the queue of those that have a stale answer
+    uint16_t later
     uint8_t unsent               # stands in the queue of those to put
     uint8_t answered             # its replies are on their way; freed when they have left
+    uint8_t stale                # stands in the queue of those that have a stale answer
 
 cdef struct client_link_t:
     uint16_t next                # in the question's chain; in the free list when free
@@ -41,6 +45,7 @@ cdef struct pending_table_t:
     uint16_t free_question, free_client
     uint16_t oldest, youngest
     uint16_t first_unsent, last_unsent
+    uint16_t first_stale, last_stale
     uint32_t marked_seen         # answer ring's overflow mark
     uint64_t generation_seen     # of the coordinator
     bint put                     # a question was put since the last wake
@@ -70,3 +75,8 @@ cdef void link_client(pending_table_t *table, uint16_t place, uint16_t slot) noe
 cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil
 cdef void free_question(pending_table_t *table, uint16_t slot) noexcept nogil
 cdef void queue_unsent(pending_table_t *table, uint16_t slot) noexcept nogil
+
+# The queue of questions whose clients get a stale answer after the question's stale_ms. It is in order by
+# itself where all blocks wait equally long; where they don't, a new one walks past those that are due later.
+cdef void queue_stale(pending_table_t *table, uint16_t slot) noexcept nogil
+cdef void leave_stale(pending_table_t *table, uint16_t slot) noexcept nogil

@@ -39,7 +39,7 @@ cdef void link_question(pending_table_t *table, uint16_t slot) noexcept nogil:
     cdef uint32_t head = question_head(table.questions[slot].key_hash)
     link.next_hash = table.question_heads[head]
     link.first = link.last = link.next_unsent = NONE
-    link.unsent = link.answered = 0
+    link.unsent = link.answered = link.stale = 0
     table.question_heads[head] = slot
     table.used += 1
 
@@ -148,6 +148,7 @@ cdef void free_client(pending_table_t *table, uint16_t place) noexcept nogil:
 # The use count moves first: clients of the old use and answers to it are void from then on.
 cdef void free_question(pending_table_t *table, uint16_t slot) noexcept nogil:
     unlink_question(table, slot)
+    leave_stale(table, slot)
     fd_release32(&table.questions[slot].use, table.questions[slot].use + 1)
     fd_release32(&table.questions[slot].state, FD_PENDING_FREE)
     if table.question_links[slot].unsent:
@@ -166,6 +167,41 @@ cdef void queue_unsent(pending_table_t *table, uint16_t slot) noexcept nogil:
     else:
         table.question_links[table.last_unsent].next_unsent = slot
     table.last_unsent = slot
+
+
+cdef void queue_stale(pending_table_t *table, uint16_t slot) noexcept nogil:
+    cdef question_link_t *link = &table.question_links[slot]
+    cdef uint16_t at = table.last_stale
+    link.stale_due_ms = table.questions[slot].asked_ms + table.questions[slot].stale_ms
+    while at != NONE and table.question_links[at].stale_due_ms > link.stale_due_ms:
+        at = table.question_links[at].sooner
+    link.stale = 1
+    link.sooner = at
+    if at == NONE:
+        link.later = table.first_stale
+        table.first_stale = slot
+    else:
+        link.later = table.question_links[at].later
+        table.question_links[at].later = slot
+    if link.later == NONE:
+        table.last_stale = slot
+    else:
+        table.question_links[link.later].sooner = slot
+
+
+cdef void leave_stale(pending_table_t *table, uint16_t slot) noexcept nogil:
+    cdef question_link_t *link = &table.question_links[slot]
+    if not link.stale:
+        return
+    link.stale = 0
+    if link.sooner == NONE:
+        table.first_stale = link.later
+    else:
+        table.question_links[link.sooner].later = link.later
+    if link.later == NONE:
+        table.last_stale = link.sooner
+    else:
+        table.question_links[link.later].sooner = link.sooner
 
 
 # ------------------------------------------------------------------------------ opening ----
@@ -218,6 +254,7 @@ cdef pending_table_t *links_open(worker_t *worker) noexcept nogil:
     table.fresh_question = min(fd_load32(&worker.region.pending_high), questions)
     table.fresh_client = min(fd_load32(&worker.region.clients_high), clients)
     table.oldest = table.youngest = table.first_unsent = table.last_unsent = NONE
+    table.first_stale = table.last_stale = NONE
     take_over_clients(worker, table, arrivals)
     take_over_questions(table)
     free(arrivals)
@@ -251,6 +288,8 @@ cdef void take_over_clients(worker_t *worker, pending_table_t *table, uint64_t *
             link_question(table, slot)
             table.questions[slot].state = FD_PENDING_UNSENT
             queue_unsent(table, slot)
+            if table.questions[slot].stale_ms:
+                queue_stale(table, slot)
         link_client(table, place, slot)
     bump(worker.counters, FD_C_recovered_clients, waiting)
 

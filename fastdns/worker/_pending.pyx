@@ -12,7 +12,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fastdns._answer cimport compose_error, compose_reply
-from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup, entry_view
+from fastdns._cache cimport (
+    CACHE_HIT,
+    CACHE_MISS,
+    answer_view,
+    cache_lookup,
+    entry_age_s,
+    entry_stale,
+    entry_view,
+)
 from fastdns._name cimport get_u16, put_u16
 from fastdns._proto cimport (
     EDE_NO_REACHABLE_AUTHORITY,
@@ -21,13 +29,12 @@ from fastdns._proto cimport (
     HEADER_LEN,
     MESSAGE_MAX,
     SERVFAIL,
+    STALE_REPLY_TTL,
 )
-from fastdns._ring cimport ring_commit, ring_reserve
 from fastdns._shm cimport (
     FD_CLIENT_TCP,
     FD_CLIENT_UDP,
     FD_EDNS_PRESENT,
-    FD_PENDING_ASKED,
     FD_PENDING_FREE,
     FD_PENDING_UNSENT,
     FD_Q_ALONE,
@@ -35,10 +42,10 @@ from fastdns._shm cimport (
     FD_Q_RD,
     FD_RECORD_ANSWER,
     FD_RECORD_FAILURE,
-    FD_RECORD_QUESTION,
     FD_ZONE_CLIENT,
     FD_ZONE_LOG,
     fd_answer_t,
+    fd_block,
     fd_client_t,
     fd_entry_t,
     fd_load32,
@@ -46,9 +53,6 @@ from fastdns._shm cimport (
     fd_must_wake,
     fd_pending_t,
     fd_query_t,
-    fd_question_client_off,
-    fd_question_client_t,
-    fd_question_t,
     fd_record_t,
     fd_release32,
     fd_store32,
@@ -71,7 +75,8 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport AF_INET, ring_eventfd
 from fastdns._zones cimport zone_at
-from fastdns.worker._count cimport count_late, entry_rcode, next_spin, tell, zone_of_entry
+from fastdns.worker._ask cimport fill_pending, put_question
+from fastdns.worker._count cimport count_late, count_stale, entry_rcode, next_spin, tell, zone_of_entry
 from fastdns.worker._hand cimport hand_clear, hand_take_key
 from fastdns.worker._links cimport (
     ANSWERED_MAX,
@@ -79,10 +84,12 @@ from fastdns.worker._links cimport (
     client_head,
     free_client,
     free_question,
+    leave_stale,
     link_client,
     link_question,
     next_client,
     pending_table_t,
+    queue_stale,
     queue_unsent,
     question_head,
     question_link_t,
@@ -124,72 +131,23 @@ cdef uint16_t find_question(const pending_table_t *table, const fd_query_t *quer
 
 
 cdef uint16_t new_question(pending_table_t *table, const fd_query_t *query, const fd_zone_t *zone,
-                           uint64_t now_ms) noexcept nogil:
+                           uint16_t stale_ms, uint64_t now_ms) noexcept nogil:
     cdef uint16_t slot = take_question(table)
     cdef fd_pending_t *question
     if slot == NONE:
         return NONE
     question = &table.questions[slot]
-    question.key_hash = query.key_hash
+    fill_pending(question, query)
     question.asked_ms = now_ms
-    question.group = query.group
-    question.variant = query.variant
-    question.key_flags = query.key_flags
-    question.qtype = query.qtype
-    question.qclass = query.qclass
-    question.qname_len = query.qname_len
+    question.stale_ms = stale_ms
     question.flags = FD_Q_RD if query.flags & FLAG_RD else FD_Q_ALONE
     if zone.flags & FD_ZONE_CLIENT:
         question.flags |= FD_Q_ALONE | FD_Q_CLIENT
-    memcpy(question.qname, query.qname, query.qname_len)
     fd_release32(&question.state, FD_PENDING_UNSENT)
     link_question(table, slot)
+    if stale_ms:
+        queue_stale(table, slot)
     return slot
-
-
-# Who asks, behind the name of a question that is asked for one client alone.
-cdef void write_asker(const fd_client_t *client, fd_question_client_t *out) noexcept nogil:
-    out.peer = client.peer
-    out.local = client.local
-    out.listener = client.listener
-    out.tcp = client.state == FD_CLIENT_TCP
-    out.edns = client.edns
-    out.udp_size = client.udp_size
-
-
-cdef bint put_question(worker_t *worker, uint16_t slot) noexcept nogil:
-    cdef pending_table_t *table = worker.pending
-    cdef fd_pending_t *pending = &table.questions[slot]
-    cdef uint32_t name_end = <uint32_t>sizeof(fd_question_t) + pending.qname_len
-    cdef uint32_t octets = name_end
-    cdef fd_question_t *question
-    if pending.flags & FD_Q_CLIENT:
-        octets = fd_question_client_off(pending.qname_len) + <uint32_t>sizeof(fd_question_client_t)
-    question = <fd_question_t *>ring_reserve(&worker.questions, octets)
-    if question == NULL:
-        return False
-    question.record.kind = FD_RECORD_QUESTION
-    question.record.flags = 0
-    question.record.ede = 0
-    question.ticket = (<uint64_t>pending.use << 32) | slot
-    question.key_hash = pending.key_hash
-    question.group = pending.group
-    question.variant = pending.variant
-    question.key_flags = pending.key_flags
-    question.qtype = pending.qtype
-    question.qclass = pending.qclass
-    question.client_tag = 0
-    question.qname_len = pending.qname_len
-    question.flags = pending.flags
-    memcpy(<uint8_t *>question + sizeof(fd_question_t), pending.qname, pending.qname_len)
-    if pending.flags & FD_Q_CLIENT:
-        memset(<uint8_t *>question + name_end, 0, octets - name_end)
-        write_asker(&table.clients[table.question_links[slot].first],
-                    <fd_question_client_t *>(<uint8_t *>question + fd_question_client_off(pending.qname_len)))
-    ring_commit(&worker.questions)
-    fd_release32(&pending.state, FD_PENDING_ASKED)
-    table.put = True
-    return True
 
 
 # Which octets of the name came in upper case, so that the question can be given back as it came.
@@ -245,7 +203,8 @@ cdef bint repeats(const pending_table_t *table, const fd_client_t *client, uint1
 
 
 cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8_t *question,
-                          const origin_t *origin, const fd_zone_t *zone, uint16_t zone_number) noexcept nogil:
+                          const origin_t *origin, const fd_zone_t *zone, uint16_t zone_number,
+                          uint16_t stale_ms) noexcept nogil:
     cdef pending_table_t *table = worker.pending
     cdef uint16_t place = next_client(table)
     cdef uint16_t slot = NONE
@@ -264,7 +223,7 @@ cdef join_rc pending_join(worker_t *worker, const fd_query_t *query, const uint8
             return JOIN_WAITS
         bump(worker.counters, FD_C_joined_local, 1)
     else:
-        slot = new_question(table, query, zone, worker.now_ms)
+        slot = new_question(table, query, zone, stale_ms, worker.now_ms)
         if slot == NONE:
             bump(worker.counters, FD_C_pending_full, 1)
             return JOIN_PENDING_FULL
@@ -319,6 +278,8 @@ cdef void note_reply(worker_t *worker, const fd_client_t *client, const fd_query
     cdef asker_t asker
     cdef replied_t replied
     count_late(worker, zone, client.zone, client.listener, tcp, entry, rcode, worker.now_us - client.arrived_us)
+    if entry != NULL and entry_stale(entry, entry_age_s(entry, worker.now_ms)):
+        count_stale(worker, zone, client.zone, client.listener)
     if zone == NULL or not zone.flags & FD_ZONE_LOG:
         return
     asker.peer = &client.peer
@@ -348,6 +309,12 @@ cdef uint32_t reply_limit(const worker_t *worker, const fd_client_t *client) noe
     return min(limit, worker.config.edns_max)
 
 
+# What a stale answer's records get as TTL, s.
+cdef uint32_t stale_ttl(const worker_t *worker, uint32_t zone_number) noexcept nogil:
+    cdef const fd_zone_t *zone = zone_at(worker.config, zone_number)
+    return STALE_REPLY_TTL if zone == NULL else fd_block(worker.config, zone.block).stale_ttl_s
+
+
 # Reply to one waiting client, from an answer (view) or with SERVFAIL (view NULL).
 cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending_t *question,
                    answer_view *view, uint16_t ede) noexcept nogil:
@@ -360,6 +327,7 @@ cdef void reply_to(worker_t *worker, const fd_client_t *client, const fd_pending
     write_question(client, question, out + HEADER_LEN)
     if view != NULL:
         view.spin = next_spin(worker)
+        view.stale_ttl_s = stale_ttl(worker, client.zone)
         fd_debug_crash("reply", question.qname, question.qname_len)
         reply_len = compose_reply(view, &query, out, reply_limit(worker, client), worker.now_ms)
     else:
@@ -439,7 +407,10 @@ cdef void pending_answer(worker_t *worker, const fd_record_t *record) noexcept n
     if not hand_take_key(worker, table.questions[slot].key_hash):
         answer_chain(worker, slot, NULL, EDE_OTHER)
     elif record.kind == FD_RECORD_FAILURE:
-        answer_chain(worker, slot, NULL, record.ede)
+        if table.questions[slot].stale_ms and find_stale(worker, &table.questions[slot], &view):
+            answer_chain(worker, slot, &view, 0)
+        else:
+            answer_chain(worker, slot, NULL, record.ede)
     elif (record.kind == FD_RECORD_ANSWER
             and entry_view(<const uint8_t *>record + sizeof(fd_answer_t),
                            record.len - <uint32_t>sizeof(fd_answer_t), &view)
@@ -508,6 +479,39 @@ cdef void key_of(const fd_pending_t *question, fd_query_t *query) noexcept nogil
     memcpy(query.qname, question.qname, question.qname_len)
 
 
+# The stale answer of a question, if it is still there. It may be fresh again by now.
+cdef bint find_stale(worker_t *worker, const fd_pending_t *question, answer_view *view) noexcept nogil:
+    cdef fd_query_t query
+    cdef uint32_t cache_slot
+    key_of(question, &query)
+    worker.cache.spin = 0
+    return (cache_lookup(&worker.cache, &query, worker.now_ms, MESSAGE_MAX, worker.scratch, view, &cache_slot,
+                         worker.counters) != CACHE_MISS
+            and zone_of_entry(worker, view.entry) != NULL)
+
+
+# Upstream had its time: the stale answer to those who wait. The coordinator goes on with the refresh;
+# who asks meanwhile gets the stale answer from it. Returns ms until the next question's time is over.
+cdef uint32_t give_stale(worker_t *worker) noexcept nogil:
+    cdef pending_table_t *table = worker.pending
+    cdef uint32_t wait_ms = TICK_MAX_MS
+    cdef uint16_t slot
+    cdef uint64_t due
+    cdef answer_view view
+    while table.first_stale != NONE:
+        slot = table.first_stale
+        due = table.question_links[slot].stale_due_ms
+        if due > worker.now_ms:
+            wait_ms = <uint32_t>min(due - worker.now_ms, <uint64_t>TICK_MAX_MS)
+            break
+        leave_stale(table, slot)
+        # An evicted one leaves its clients waiting.
+        if not table.question_links[slot].answered and find_stale(worker, &table.questions[slot], &view):
+            answer_chain(worker, slot, &view, 0)
+    pending_settle(worker)
+    return wait_ms
+
+
 # SERVFAIL to clients whose time is over. Returns ms until the next one's is.
 cdef uint32_t expire(worker_t *worker) noexcept nogil:
     cdef pending_table_t *table = worker.pending
@@ -540,7 +544,8 @@ cdef uint32_t pending_tick(worker_t *worker) noexcept nogil:
         look_again(worker)
     if table.first_unsent != NONE:
         put_unsent(worker)
-    wait_ms = expire(worker)
+    wait_ms = give_stale(worker)
+    wait_ms = min(wait_ms, expire(worker))
     if table.first_unsent != NONE:
         wait_ms = min(wait_ms, <uint32_t>UNSENT_WAIT_MS)
     if table.put:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from fastdns._answer cimport compose_error, compose_reply
-from fastdns._cache cimport CACHE_HIT, answer_view, cache_lookup
+from fastdns._cache cimport CACHE_HIT, CACHE_MISS, CACHE_STALE, answer_view, cache_lookup, cache_rc
 from fastdns._name cimport get_u16, key_extra, name_fold_hash
 from fastdns._proto cimport (
     BADVERS,
@@ -26,6 +26,8 @@ from fastdns._shm cimport (
     FD_ZONE_FAMILY,
     FD_ZONE_LOG,
     FD_ZONE_REFUSED,
+    fd_block,
+    fd_block_t,
     fd_entry_t,
     fd_load16,
     fd_local_t,
@@ -56,11 +58,13 @@ from fastdns.worker._count cimport (
     count_late,
     count_miss,
     count_refused,
+    count_stale,
     entry_rcode,
     next_spin,
     tell,
     zone_of_entry,
 )
+from fastdns.worker._ask cimport put_refresh
 from fastdns.worker._hand cimport hand_clear, hand_take, hand_take_key
 from fastdns.worker._pending cimport JOIN_WAITS, pending_join
 from fastdns.worker._querylog cimport asker_t, log_query, replied_t
@@ -180,7 +184,7 @@ cdef uint32_t serve_miss(worker_t *worker, const fd_query_t *query, const uint8_
         return serve_error(worker, query, PARSE_REFUSED, origin, out)
     bump(worker.counters, FD_C_misses, 1)
     count_miss(worker, zone, number, query, origin)
-    if pending_join(worker, query, question, origin, zone, <uint16_t>number) == JOIN_WAITS:
+    if pending_join(worker, query, question, origin, zone, <uint16_t>number, 0) == JOIN_WAITS:
         return 0
     count_error(worker, SERVFAIL)
     count_late(worker, zone, number, origin.listener, origin.state == FD_CLIENT_TCP, NULL, SERVFAIL, 0)
@@ -192,20 +196,41 @@ cdef uint32_t serve_miss(worker_t *worker, const fd_query_t *query, const uint8_
     return compose_error(query, SERVFAIL, EDE_NOT_READY, out)
 
 
+cdef uint32_t serve_stale(worker_t *worker, cache_rc age, answer_view *view, const fd_zone_t *zone,
+                          const fd_query_t *query, const uint8_t *question, const origin_t *origin,
+                          uint8_t *out, uint32_t limit) noexcept nogil:
+    # An expired entry: upstream is asked first, or behind the answer, or it failed a moment ago.
+    cdef const fd_block_t *block = fd_block(worker.config, zone.block)
+    if age == CACHE_STALE and block.stale_wait_ms:
+        if pending_join(worker, query, question, origin, zone, view.entry.zone,
+                        block.stale_wait_ms) == JOIN_WAITS:
+            bump(worker.counters, FD_C_misses, 1)
+            count_miss(worker, zone, view.entry.zone, query, origin)
+            return 0
+    elif age == CACHE_STALE:
+        put_refresh(worker, query)
+    count_stale(worker, zone, view.entry.zone, origin.listener)
+    view.stale_ttl_s = block.stale_ttl_s
+    return serve_hit(worker, view, zone, query, question, origin, out, limit)
+
+
 cdef uint32_t serve_query(worker_t *worker, const fd_query_t *query, const uint8_t *question,
                           const origin_t *origin, uint8_t *out, uint32_t limit) noexcept nogil:
     cdef answer_view view
     cdef const fd_zone_t *zone
     cdef uint32_t slot
+    cdef cache_rc found
     if not hand_take_key(worker, query.key_hash):
         count_error(worker, SERVFAIL)
         return compose_error(query, SERVFAIL, EDE_OTHER, out)
     worker.cache.spin = next_spin(worker)
-    if cache_lookup(&worker.cache, query, worker.now_ms, limit, worker.scratch, &view, &slot,
-                    worker.counters) == CACHE_HIT:
+    found = cache_lookup(&worker.cache, query, worker.now_ms, limit, worker.scratch, &view, &slot, worker.counters)
+    if found != CACHE_MISS:
         zone = zone_of_entry(worker, view.entry)
         if zone != NULL:
             fd_store16(&worker.hits[slot], fd_load16(&worker.hits[slot]) + 1)
+            if found != CACHE_HIT:
+                return serve_stale(worker, found, &view, zone, query, question, origin, out, limit)
             return serve_hit(worker, &view, zone, query, question, origin, out, limit)
     return serve_miss(worker, query, question, origin, out)
 

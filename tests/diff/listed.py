@@ -63,7 +63,9 @@ def _question_case(_case: Case, _ask: Ask, _theirs: Seen, ours: Seen) -> bool:
 
 
 def _over_udp(case: Case, ask: Ask, theirs: Seen, ours: Seen) -> bool:
-    return ask.tcp and all(one.tcp for one in theirs.asked) and not all(one.tcp for one in ours.asked)
+    refreshed = "serve_stale" in case.corefile and all(one.ttl == 0 for one in ours.records())
+    over_tcp = all(one.tcp for one in theirs.asked) and not all(one.tcp for one in ours.asked)
+    return (ask.tcp or refreshed) and over_tcp
 
 
 def _also_over_tcp(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:

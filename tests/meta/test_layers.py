@@ -84,15 +84,15 @@ OUTSIDE: Final[dict[str, set[str]]] = {
 # Inside a role: each module may import those before it.
 ORDER: Final[dict[str, list[str]]] = {
     "worker": [
-        "_state", "_hand", "_count", "_querylog", "_links", "_send", "_tcp_pool", "_tcp_table", "_tcp_stream",
-        "_tcp", "_pending", "_serve", "_udp", "_loop",
+        "_state", "_hand", "_count", "_querylog", "_links", "_ask", "_send", "_tcp_pool", "_tcp_table",
+        "_tcp_stream", "_tcp", "_pending", "_serve", "_udp", "_loop",
     ],
     "coordinator": [
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_hand", "_queue", "_state", "_channels",
         "_deaths", "_delivery", "_inflight", "_report", "_upstream", "_health", "_rotation", "_prefer",
-        "_labels", "_names", "_rewrite", "_hosts", "_slow", "_table", "_sweep", "_judge", "_conclude",
-        "_query", "_policy", "_connection", "_tcp", "_udp", "_probe", "_cut", "_ahead", "_ask", "_exchange",
-        "_settle", "_take", "_resume", "_loop", "_coordinator",
+        "_labels", "_names", "_rewrite", "_hosts", "_slow", "_table", "_sweep", "_judge", "_stored",
+        "_recheck", "_conclude", "_query", "_policy", "_connection", "_tcp", "_udp", "_probe", "_cut",
+        "_ahead", "_ask", "_exchange", "_settle", "_take", "_resume", "_loop", "_coordinator",
     ],
     "keeper": ["_posix", "_children", "_addresses", "_groups", "_mailbox", "_roll", "_plane", "_loop"],
 }  # fmt: skip

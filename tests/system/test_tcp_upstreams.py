@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from fastdns.loadgen.spec import LoadResult, LoadSpec
 from tests.counts import is_full
 from tests.peers.run import Peer, coredns, free_port
 from tests.serial_upstream import serial_upstream
-from tests.system.netns import network, skip_without_network_namespaces
+from tests.system.netns import Network, network, skip_without_network_namespaces
 from tests.system.server import LOOPBACK, Server, serve
 
 pytestmark = pytest.mark.system
@@ -123,22 +123,21 @@ def test_a_slow_answer_holds_nobody_up(tmp_path: Path) -> None:
 # ---- servers that go, and come ----
 
 
-def pretend_to_be_killed(peer: Peer, how: signal.Signals) -> None:
+def send_signal(peer: Peer, number: signal.Signals) -> None:
     for pid in peer.pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, how)
+            os.kill(pid, number)
 
 
-def assert_nothing_is_noticed(server: Server, peer: Peer, how: signal.Signals) -> None:
-    """Kill `peer` under load: no SERVFAIL, nothing lost, and a p99 little above that of a quiet run."""
+def assert_nothing_is_noticed(server: Server, end: Callable[[], object]) -> None:
+    """`end` one of three servers under load: no SERVFAIL, nothing lost, a p99 little above a quiet run's."""
     quiet = misses(server, 2.0)
-    killing = threading.Timer(1.5, pretend_to_be_killed, (peer, how))
-    killing.start()
+    ending = threading.Timer(1.5, end)
+    ending.start()
     try:
         result = misses(server, 5.0)
     finally:
-        killing.join()
-        pretend_to_be_killed(peer, signal.SIGCONT)
+        ending.join()
     assert quiet.rcodes == {"NXDOMAIN": quiet.sent}, quiet
     assert result.rcodes == {"NXDOMAIN": result.sent}, result
     assert result.latency_us.p99 <= quiet.latency_us.p99 + ADDED_P99_MAX_US, (quiet, result)
@@ -149,10 +148,27 @@ def test_one_of_three_servers_goes(tmp_path: Path, how: signal.Signals) -> None:
     """Three CoreDNS as three upstreams. A stopped one still acknowledges what it gets, and says nothing."""
     with coredns() as one, coredns() as two, coredns() as three:
         with before(tmp_path, [one.server, two.server, three.server]) as server:
-            assert_nothing_is_noticed(server, two, how)
+            assert_nothing_is_noticed(server, lambda: send_signal(two, how))
+            send_signal(two, signal.SIGCONT)
 
 
-def translate(servers: Sequence[tuple[str, int]]) -> None:
+def run_nft(net: Network, rules: str) -> None:
+    # From another thread, too: that one is not in the namespace.
+    command = ["ip", "netns", "exec", net.name, "nft", "-f", "-"]
+    subprocess.run(command, input=rules, text=True, check=True, timeout=10)
+
+
+DROP = """
+    table ip gone {
+        chain input {
+            type filter hook input priority 0;
+            tcp dport PORT drop
+            tcp sport PORT drop
+        }
+    }"""
+
+
+def translate(net: Network, servers: Sequence[tuple[str, int]]) -> None:
     """As kube-proxy does it: each new connection to the service goes to one of its servers, by chance."""
     choices = ", ".join(f"{place} : {address} . {port}" for place, (address, port) in enumerate(servers))
     rules = f"""
@@ -165,19 +181,27 @@ def translate(servers: Sequence[tuple[str, int]]) -> None:
                     dnat ip to numgen random mod {len(servers)} map {{ {choices} }}
             }}
         }}"""
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True, timeout=10)
+    run_nft(net, rules)
 
 
 @skip_without_network_namespaces
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-def test_one_of_three_servers_behind_a_service_goes(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.parametrize("how", ["killed", "stopped", "cut off"])
+def test_one_of_three_servers_behind_a_service_goes(tmp_path: Path, how: str) -> None:
     """One upstream, a service's address. The rules still lead to the server that is gone."""
+
+    def end() -> None:
+        if how == "cut off":  # its node is gone: not even a RST comes
+            run_nft(net, DROP.replace("PORT", str(two.port)))
+        else:
+            send_signal(two, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+
     with network() as net, net.entered(), coredns() as one, coredns() as two, coredns() as three:
         net.add_address(f"{SERVICE}/32")
-        translate([one.server, two.server, three.server])
+        translate(net, [one.server, two.server, three.server])
         with before(tmp_path, [(SERVICE, 53)]) as server:
-            assert_nothing_is_noticed(server, two, how)
+            assert_nothing_is_noticed(server, end)
             assert server.stats().counter("upstream_tcp_connects") > 1
+            send_signal(two, signal.SIGCONT)
 
 
 @skip_without_network_namespaces
@@ -192,11 +216,11 @@ def test_a_new_server_gets_its_share(tmp_path: Path) -> None:
         serial_upstream(pace=lambda _: 0.004) as three,
     ):
         net.add_address(f"{SERVICE}/32")
-        translate([one.server, two.server])
+        translate(net, [one.server, two.server])
         with before(tmp_path, [(SERVICE, 53)], age) as server:
             misses(server, 1.0, suffix="warm.test")
             assert three.questions == 0
-            translate([one.server, two.server, three.server])
+            translate(net, [one.server, two.server, three.server])
             misses(server, within_s, suffix="first.test")
             asked = [each.questions for each in (one, two, three)]
             misses(server, within_s / 2, suffix="then.test")

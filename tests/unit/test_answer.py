@@ -135,12 +135,34 @@ class TestTtl:
         assert ttls == [0, 0, 0, 1, 3590, 0x7FFFFFFF - 10]
 
     @pytest.mark.parametrize("age_ms", [30_000, 31_000, 3_600_000, 1 << 45])
-    def test_stale(self, age_ms: int) -> None:
-        reply = wire.compose(one_a(), query(edns=opt()), 512, age_ms)
-        assert walk(reply)[1][0].ttl == 30
+    @pytest.mark.parametrize("stale_ttl_s", [0, 1, 30, 65_535])
+    def test_stale(self, age_ms: int, stale_ttl_s: int) -> None:
+        reply = wire.compose(one_a(stale_ttl_s=stale_ttl_s), query(edns=opt()), 512, age_ms)
+        assert walk(reply)[1][0].ttl == stale_ttl_s
         [ede] = dns.message.from_wire(reply).options
         assert isinstance(ede, dns.edns.EDEOption)
         assert (ede.code, ede.text) == (3, None)
+
+    @given(
+        ttl_s=st.integers(1, 100),
+        age_ms=st.integers(0, 200_000),
+        kind=st.sampled_from([1, 2, NXDOMAIN_ENTRY]),
+    )
+    def test_every_record_has_the_stale_ttl_and_the_code_or_none(
+        self, ttl_s: int, age_ms: int, kind: int
+    ) -> None:
+        """RFC 8767 s4, RFC 8914 s4.4, s4.20: TTL and code belong together, on all records."""
+        records = [record(POINTER, 1, b"abcd", ttl=ttl_s + i) for i in range(3)]
+        entry = wire.Entry(b"".join(records), [6, 22, 38], (1, 1, 1), ttl_s=ttl_s, kind=kind, stale_ttl_s=77)
+        reply = wire.compose(entry, query(edns=opt()), 512, age_ms)
+        codes = [o.code for o in dns.message.from_wire(reply).options if isinstance(o, dns.edns.EDEOption)]
+        ttls = [r.ttl for r in walk(reply)[1] if r.rdtype == 1]
+        if age_ms >= ttl_s * 1000:
+            assert ttls == [77] * 3
+            assert codes == [19 if kind == NXDOMAIN_ENTRY else 3]
+        else:
+            assert ttls == [ttl_s + i - age_ms // 1000 for i in range(3)]
+            assert codes == []
 
     def test_stale_without_opt_says_nothing(self) -> None:
         reply = wire.compose(one_a(), query(), 512, 40_000)

@@ -253,9 +253,9 @@ def test_the_full_key_is_compared(store: raw.Store, reader: raw.Cache, change: d
         (60, 10, 0, 60_000, "stale"),
         (60, 10, 0, 69_999, "stale"),
         (60, 10, 0, 70_000, "miss"),
-        (60, 10, 65_000, 64_999, "hit"),  # the recheck timer runs
+        (60, 10, 65_000, 64_999, "stale now"),  # the recheck timer runs
         (60, 10, 65_000, 65_000, "stale"),
-        (60, 10, 99_000, 69_999, "hit"),
+        (60, 10, 99_000, 69_999, "stale now"),
         (60, 10, 99_000, 70_000, "miss"),  # and doesn't outlast the stale time
         (60, 10, 1, 1_000, "hit"),
         (0x7FFFFFFF, 0xFFFFFFFF, 0, 0x7FFFFFFF * 1000 - 1, "hit"),
@@ -272,7 +272,7 @@ def test_age(
     outcome: str,
 ) -> None:
     until = NOW + stale_now_ms if stale_now_ms else 0
-    entry = Entry(stored_ms=NOW, ttl_s=ttl_s, stale_s=stale_s, stale_now_until_ms=until)
+    entry = Entry(stored_ms=NOW, ttl_s=ttl_s, stale_s=stale_s, stale_mark=until)
     assert store.put(entry.pack(), NOW) == "ok"
     assert reader.lookup(entry.pack(), NOW + age_ms)[0] == outcome
 

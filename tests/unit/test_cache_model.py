@@ -37,7 +37,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache, self.reader = raw.Cache(fd, writable=True), raw.Cache(read_only)
         os.close(fd)
         os.close(read_only)
-        self.now, self.generation = START, 1
+        self.now, self.generation, self.epoch = START, 1, 0
         self.store = raw.Store(self.cache, 1, START)
         self.model: dict[tuple[object, ...], Entry] = {}
         self.sure: set[tuple[object, ...]] = set()
@@ -96,7 +96,8 @@ class CacheMachine(RuleBasedStateMachine):
         age_ms = self.now - entry.stored_ms
         fresh = age_ms < entry.ttl_s * 1000
         assert not self.over(entry)
-        assert outcome == ("hit" if fresh or self.now < entry.stale_now_until_ms else "stale")
+        held = entry.stale_mark >> 48 == self.epoch and self.now < entry.stale_mark & (1 << 48) - 1
+        assert outcome == ("hit" if fresh else "stale now" if held else "stale")
         assert header == entry.but(slot_ref=slot % (self.reader.slots // self.reader.geometry[0])).header()
         assert (qname, records) == (entry.qname, entry.records[:want])
         self.store.hit(slot, worker=slot % 2)
@@ -107,9 +108,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(key=keys, ms=st.integers(0, 60_000))
     def mark_stale(self, key: Entry, ms: int) -> None:
-        if self.store.stale_until(key.pack(), self.now + ms):
+        if self.store.hold(key.pack(), self.now + ms):
             entry = self.model[key.key()]
-            self.model[key.key()] = entry.but(stale_now_until_ms=self.now + ms)
+            self.model[key.key()] = entry.but(stale_mark=self.epoch << 48 | self.now + ms)
+
+    @rule()
+    def upstream_is_back(self) -> None:
+        self.store.void_holds()
+        self.epoch += 1
 
     @rule()
     def sweep(self) -> None:
@@ -130,7 +136,7 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.store.octets <= octets
         assert old.put(KEYS[0].but(stored_ms=self.now).pack(), self.now) == "not_writer"
         assert old.sweep(self.now) == 0
-        assert not old.stale_until(KEYS[0].pack(), self.now)
+        assert not old.hold(KEYS[0].pack(), self.now)
         self.evicted = 0
 
     @invariant()

@@ -132,12 +132,11 @@ def test_options_not_acted_on_are_listed() -> None:
     found = notes(
         "cache {", "prefetch 5", "serve_stale 1h verify", "success 5", "}",
         "forward . 10.0.0.1 tls://9.9.9.9 {", "policy sequential", "tls_servername dns.example",
-        "max_fails 2", "max_idle_conns 3", "next NXDOMAIN", "force_tcp", "}",
+        "max_fails 2", "doh_method GET", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
-        "f:2: plugin cache: serve_stale 1h verify",
         "f:7: plugin forward: tls_servername dns.example",
-        "f:7: plugin forward: max_idle_conns 3",
+        "f:7: plugin forward: doh_method GET",
         "f:7: plugin forward: upstream tls://9.9.9.9",
     ]
 
@@ -180,7 +179,7 @@ def test_wrong_arguments(arguments: list[str]) -> None:
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
         "fastdns {\nworkers 3\nmemory 64M\n}\na:54 {\n"
-        "bind ::1\nforward . 10.0.0.1 {\nmax_idle_conns 5\n}\n}\n"
+        "bind ::1\nforward . 10.0.0.1 {\ndoh_method GET\n}\n}\n"
     )
     assert check(tmp_path, text, "--json") == 1
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -189,7 +188,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found == {
         "path": file, "valid": True, "errors": [], "imported": [], "warnings": [], "left_out": [],
         "settings": {"workers": "3", "memory": "64M"},
-        "not_acted_on": [{"where": f"{file}:7", "text": "plugin forward: max_idle_conns 5"}],
+        "not_acted_on": [{"where": f"{file}:7", "text": "plugin forward: doh_method GET"}],
         "blocks": [
             {
                 "where": f"{file}:5", "keys": ["dns://a.:54"], "listens": ["[::1]:54"],

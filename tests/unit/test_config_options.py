@@ -431,18 +431,18 @@ def test_others(lines: str, name: str, changed: dict[str, Any]) -> None:
 def test_settings() -> None:
     text = (
         "fastdns {\nworkers 4\nmemory 64M\nfallback_linger 0\npacket_filter iptables\n"
-        "cluster_zones cluster.local 10.0.0.0/8\n}\n"
+        "cluster_zones cluster.local 10.0.0.0/8\nstale 24h\nstale_wait 50ms\n}\n"
     )
     found = corefile(text)
     assert found.settings == model.Settings(
         workers=4, memory=64 * 2**20, fallback_linger_s=0, packet_filter="iptables",
-        cluster_zones=("cluster.local.", "10.in-addr.arpa."),
+        cluster_zones=("cluster.local.", "10.in-addr.arpa."), stale_s=86400, stale_wait_s=0.05,
     )  # fmt: skip
     assert [str(key) for key in found.blocks[0].keys] == ["dns://.:53"]
     assert problems("fastdns {\nworker 4\nmemory 1M\n}") == [
         (
             "f:2: fastdns: found option 'worker', expected one of workers, memory, fallback_linger,"
-            " packet_filter, cluster_zones, no_aaaa, no_a, both_families, nxdomain_cut"
+            " packet_filter, stale, stale_wait, cluster_zones, no_aaaa, no_a, both_families, nxdomain_cut"
             " (did you mean 'workers'?)"
         ),
         "f:3: fastdns: found '1M' of 'memory', expected a size such as 16M, 64MiB or 1G, of 8M at least",

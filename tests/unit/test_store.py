@@ -10,7 +10,17 @@ import pytest
 from fastdns._segments import cache_geometry, create_cache
 from fastdns._testing import cache as raw
 from fastdns._testing import cache_load
-from tests.cachetools import FAILURE, NODATA, NXDOMAIN, POSITIVE, Entry, hash_of, root_record, with_records
+from tests.cachetools import (
+    FAILURE,
+    NODATA,
+    NXDOMAIN,
+    POSITIVE,
+    PREFERRED,
+    Entry,
+    hash_of,
+    root_record,
+    with_records,
+)
 from tests.storetools import NOW, name, random_entry, sized
 from tests.wiretools import labels
 
@@ -361,15 +371,32 @@ def test_what_is_not_sound_is_not_stored(store: raw.Store) -> None:
     assert (store.entries, store.counters["stores"]) == (0, 0)
 
 
-def test_stale_until(store: raw.Store, cache: raw.Cache) -> None:
+def test_a_hold_ends_by_its_time_or_with_the_upstreams_return(store: raw.Store, cache: raw.Cache) -> None:
     entry = Entry(stored_ms=NOW, ttl_s=10, stale_s=100)
-    assert not store.stale_until(entry.pack(), NOW)
+    assert not store.hold(entry.pack(), NOW)
     store.put(entry.pack(), NOW)
     late = NOW + 20_000
     assert cache.lookup(entry.pack(), late)[0] == "stale"
-    assert store.stale_until(entry.pack(), late + 30_000)
-    assert cache.lookup(entry.pack(), late + 29_999)[0] == "hit"
+    assert store.hold(entry.pack(), late + 30_000)
+    assert cache.lookup(entry.pack(), late + 29_999)[0] == "stale now"
     assert cache.lookup(entry.pack(), late + 30_000)[0] == "stale"
+    store.void_holds()
+    assert cache.lookup(entry.pack(), late)[0] == "stale"
+    assert store.hold(entry.pack(), late + 30_000)
+    assert cache.lookup(entry.pack(), late)[0] == "stale now"
+
+
+@pytest.mark.parametrize("kind", [NODATA, NXDOMAIN, FAILURE, POSITIVE])
+@pytest.mark.parametrize(("age_ms", "kept"), [(0, True), (39_999, True), (40_000, False)])
+def test_a_preferred_answer_is_replaced_by_one_with_records_only(
+    store: raw.Store, kind: int, age_ms: int, kept: bool
+) -> None:
+    """serve_stale_policy prefer_positive."""
+    answer = Entry(stored_ms=NOW, ttl_s=10, stale_s=30, marks=PREFERRED)
+    negative = with_records(answer, 0).but(kind=kind, stored_ms=NOW + age_ms, marks=0)
+    assert store.put(answer.pack(), NOW) == "ok"
+    assert store.put(negative.pack(), NOW + age_ms) == ("kept_better" if kept else "ok")
+    assert store.put(with_records(answer, 50).pack(), NOW + age_ms) == "ok"
 
 
 def test_sweep_is_bounded_and_complete(store: raw.Store, cache: raw.Cache) -> None:
@@ -401,7 +428,7 @@ def test_another_generation_ends_the_writing(store: raw.Store, cache: raw.Cache)
     before = cache.read(0, PAGE + cache.geometry[1])
     assert store.put(Entry(key_hash=7, stored_ms=NOW).pack(), NOW) == "not_writer"
     assert store.sweep_all(NOW + 10_000) == 0
-    assert not store.stale_until(entry.pack(), NOW + 5_000)
+    assert not store.hold(entry.pack(), NOW + 5_000)
     assert store.counters["store_stale_writer"] == 1
     assert cache.read(0, PAGE + cache.geometry[1]) == before
     assert successor.put(Entry(key_hash=7, stored_ms=NOW).pack(), NOW) == "ok"

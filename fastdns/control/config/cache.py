@@ -90,12 +90,17 @@ class Cache(Plugin):
         ),
     ] = Prefetch(amount=1)
     serve_stale: Annotated[
-        ServeStale | None, Option("serve_stale", ServeStale, "use expired entries", later=True)
+        ServeStale | None,
+        Option(
+            "serve_stale",
+            ServeStale,
+            "use expired entries; not said: as the `fastdns` block's `stale`, but for the cluster's zones",
+        ),
     ] = None
     serve_stale_policy: Annotated[
         str | None,
-        Option("serve_stale_policy", k.Choice(("prefer_positive",)), "what a refresh may replace", later=True,
-               since="1.14.7"),
+        Option("serve_stale_policy", k.Choice(("prefer_positive",), any_case=True),
+               "an expired answer with records stays where a refresh finds none", since="1.14.7"),
     ] = None  # fmt: skip
     servfail_s: Annotated[
         float, Option("servfail", k.Duration(0, 300), "how long failures are kept; 0: not at all")

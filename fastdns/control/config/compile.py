@@ -23,8 +23,9 @@ from fastdns.control._tables import (
 )
 from fastdns.control.addresses import Endpoint
 from fastdns.control.config.cluster import cluster_blocks, lie_below
-from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock
+from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock, Settings
 from fastdns.control.config.numbering import Numbers
+from fastdns.control.config.stale import stale_of
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
 from fastdns.control.model import (
     CONNECTION_AGE_S,
@@ -285,7 +286,7 @@ class _Compiler:
             self._warn,
         )
         made = replace(
-            _caching(block),
+            _caching(block, self.corefile.settings, place in self.cluster),
             steps=steps,
             preferred=self._preferred(block),
             errors=block.errors is not None,
@@ -342,11 +343,12 @@ def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:
     )
 
 
-def _caching(block: ServerBlock) -> Block:
+def _caching(block: ServerBlock, settings: Settings, cluster: bool) -> Block:
     """What a block's `cache` says, or what it means that it has none (design "TTLs and flags")."""
     cache = block.cache
     if cache is None:
-        return Block(caching=False, failure_s=0)
+        return Block(caching=False, failure_s=0, stale_s=0)
+    stale = stale_of(cache, settings, cluster)
     disabled = {one.what: one.zones or (".",) for one in cache.disable}
     return Block(
         caching=True,
@@ -356,6 +358,11 @@ def _caching(block: ServerBlock) -> Block:
         negative_min_s=cache.denial.ttl_min_s,
         negative_max_s=cache.denial.ttl_max_s,
         failure_s=math.ceil(cache.servfail_s),
+        stale_s=stale.stale_s,
+        stale_wait_ms=stale.stale_wait_ms,
+        stale_ttl_s=stale.stale_ttl_s,
+        recheck_ms=stale.recheck_ms,
+        prefer_positive=cache.serve_stale_policy == "prefer_positive",
         capacity=(_capacity(cache.success.capacity), _capacity(cache.denial.capacity)),
         cached=() if not cache.zones else cache.zones,
         disabled=(disabled.get("success", ()), disabled.get("denial", ())),

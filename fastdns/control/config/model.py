@@ -136,6 +136,19 @@ class Settings:
             "rules by nft, by iptables only, or none at all",
         ),
     ] = "auto"
+    stale_s: Annotated[
+        float,
+        Option(
+            "stale",
+            k.Duration(),
+            "how long after its end an answer is of use where upstream has none, outside the cluster's zones;"
+            " 0: not at all",
+        ),
+    ] = 3600.0
+    stale_wait_s: Annotated[
+        float,
+        Option("stale_wait", k.Duration(0, 4), "upstream's time before a client gets the expired answer"),
+    ] = 0.2
     cluster_zones: Annotated[
         tuple[str, ...] | None,
         Option(
