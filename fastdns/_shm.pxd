@@ -493,27 +493,16 @@ cdef extern from "_layout.h" nogil:
         uint8_t upstream_count
         uint8_t upstreams[16]
         uint16_t number
-        uint8_t policy
-        uint8_t flags
-        uint32_t next_rcodes
-        uint32_t failover_rcodes
-        uint32_t max_fails
-        uint32_t max_attempts
-        uint32_t max_concurrent
-        uint32_t read_timeout_ms
-        uint32_t check_ms
-        uint32_t check_off
-        uint8_t check_len
+        uint8_t policy, flags, check_len
+        uint32_t next_rcodes, failover_rcodes, max_fails, max_attempts, max_concurrent
+        uint32_t read_timeout_ms, check_ms, check_off
 
     ctypedef struct fd_rule_t:
-        uint32_t from_off
-        uint32_t to_off
-        uint16_t from_len
-        uint16_t to_len
+        uint32_t from_off, to_off
+        uint16_t from_len, to_len
         uint32_t from_ "from"
         uint32_t to
-        uint8_t match
-        uint8_t automatic
+        uint8_t match, automatic
 
     ctypedef struct fd_family_t:
         uint32_t name_off
@@ -529,36 +518,20 @@ cdef extern from "_layout.h" nogil:
         uint32_t ttl_s
 
     ctypedef struct fd_host_t:
-        uint32_t name_off
-        uint32_t next
-        uint32_t data_off
-        uint16_t v4_count
-        uint16_t v6_count
-        uint16_t ptr_count
+        uint32_t name_off, next, data_off
+        uint16_t v4_count, v6_count, ptr_count
         uint8_t name_len
 
     const uint32_t FD_NO_HOST
 
     ctypedef struct fd_config_t:
         uint64_t magic
-        uint32_t layout_version
-        uint32_t number
+        uint32_t layout_version, number
         uint64_t total_size
-        uint32_t worker_count
-        uint32_t listener_count
-        uint32_t upstream_count
-        uint32_t zone_depth
-        uint32_t tcp_connections
-        uint32_t tcp_first_ms
-        uint32_t tcp_idle_ms
-        uint32_t tcp_slow_ms
-        uint32_t edns_max
-        uint32_t client_deadline_ms
-        uint32_t question_deadline_ms
-        uint32_t retry_floor_ms
-        uint32_t worker_uid
-        uint32_t coordinator_uid
-        uint32_t drop_gid
+        uint32_t worker_count, listener_count, upstream_count, zone_depth
+        uint32_t tcp_connections, tcp_first_ms, tcp_idle_ms, tcp_slow_ms
+        uint32_t edns_max, client_deadline_ms, question_deadline_ms, retry_floor_ms
+        uint32_t worker_uid, coordinator_uid, drop_gid
         fd_part_t zone_heads
         fd_part_t zones
         fd_part_t blocks

@@ -178,8 +178,7 @@ def test_wrong_arguments(arguments: list[str]) -> None:
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
-        "fastdns {\nworkers 3\nmemory 64M\n}\na:54 {\n"
-        "bind ::1\nforward . 10.0.0.1 {\ndoh_method GET\n}\n}\n"
+        "fastdns {\nworkers 3\nmemory 64M\n}\na:54 {\nbind ::1\nforward . 10.0.0.1 {\ndoh_method GET\n}\n}\n"
     )
     assert check(tmp_path, text, "--json") == 1
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
