@@ -9,13 +9,13 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.pods import CLUSTER, Host
 from bench.servers import ROOT, Upstream
-from tests.mock_upstream import MockUpstream, Question, Reply, answer, failure, mock_upstream
+from tests.mock_upstream import MockUpstream, Question, Reply, answer, failure, mock_upstream, nxdomain
 from tests.peers import run as peers
 
 TTL_S = 5  # of services and denials; CoreDNS's kubernetes plugin
@@ -125,34 +125,46 @@ def resolver(hosts: Iterable[Host], delay_s: float) -> Iterator[MockUpstream]:
 
     def script(question: Question) -> Sequence[Reply]:
         host = known.get(question.name)
-        if host is None:  # a health check's, or the loop plugin's
-            return [Reply(failure(question), delay_s)]
-        return [Reply(answer(question, *host.addresses, ttl=host.ttl_s), delay_s)]
+        if host is not None:
+            wire = answer(question, *host.addresses, ttl=host.ttl_s)
+        else:
+            wire = (
+                failure(question) if question.name == "." else nxdomain(question)
+            )  # the root: a health check
+        return [Reply(wire, delay_s)]
 
     with mock_upstream(script) as upstream:
         yield upstream
 
 
-@contextlib.contextmanager
-def node(name: str, cluster: Upstream, outside: Upstream, cpus: Iterable[int]) -> Iterator[peers.Peer]:
-    """One of PROGRAMS with the Corefile of RKE2's chart; addresses and ports are loopback's."""
+def rke2(cluster: Upstream, outside: Upstream) -> Callable[[int], str]:
+    """The Corefile of RKE2's chart by the port to listen on; addresses and other ports are loopback's."""
 
-    def configure(directory: Path, port: int) -> Sequence[str]:
-        metrics, health = peers.free_port(), peers.free_port()
+    def corefile(port: int) -> str:
         text = _RKE2.read_text(encoding="utf-8")
         for old, new in (
             (_ADDRESSES, peers.LOOPBACK),
-            ("169.254.20.10:8080", f"{peers.LOOPBACK}:{health}"),
-            (":9253", f"{peers.LOOPBACK}:{metrics}"),
+            ("169.254.20.10:8080", f"{peers.LOOPBACK}:{peers.free_port()}"),
+            (":9253", f"{peers.LOOPBACK}:{peers.free_port()}"),
             (":53 ", f":{port} "),
             ("__PILLAR__CLUSTER__DNS__", f"{cluster[0]}:{cluster[1]}"),
             ("__PILLAR__UPSTREAM__SERVERS__", f"{outside[0]}:{outside[1]}"),
         ):
             text = text.replace(old, new)
+        return text
+
+    return corefile
+
+
+@contextlib.contextmanager
+def node(name: str, corefile: Callable[[int], str], cpus: Iterable[int]) -> Iterator[peers.Peer]:
+    """One of PROGRAMS with the Corefile that `corefile` makes for a port."""
+
+    def configure(directory: Path, port: int) -> Sequence[str]:
         # node-cache watches the template's whole directory; in one of its own nothing else wakes it.
         template = directory / "base" / "Corefile.base"
         template.parent.mkdir(exist_ok=True)
-        template.write_text(text, encoding="utf-8")
+        template.write_text(corefile(port), encoding="utf-8")
         return [
             *(PROGRAMS[name] or [peers.find_program(name)]),
             "-localip", peers.LOOPBACK, "-p", str(port),

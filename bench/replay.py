@@ -166,7 +166,7 @@ def measure(
     with (
         cluster.coredns(inside, [cores[1]]) as behind,
         cluster.resolver(beyond, _DELAY_S) as outside,
-        cluster.node(name, behind.peer.server, outside.server, [cores[0]]) as peer,
+        cluster.node(name, cluster.rke2(behind.peer.server, outside.server), [cores[0]]) as peer,
     ):
         played, asked, seen = asyncio.run(_replay(peer.server, behind, outside, lookups, warm_s))
     run = _judged(name, played, warm_s)
