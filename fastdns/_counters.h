@@ -66,6 +66,9 @@
     X(upstream_tcp_connects, "TCP connections opened to upstreams") \
     X(upstream_tcp_broken, "TCP connections to upstreams lost with questions in flight") \
     X(upstream_tcp_full, "TCP connections to upstreams closed because parts of too many answers were waiting") \
+    X(upstream_tls_handshakes, "TLS connections made to upstreams, resumed ones included") \
+    X(upstream_tls_resumed, "TLS connections to upstreams that resumed an earlier session") \
+    X(upstream_tls_failed, "TLS connections to upstreams that were refused, or whose certificate was") \
     X(upstream_sockets, "UDP sockets opened to upstreams") \
     X(upstream_send_failed, "questions that the kernel refused to send upstream") \
     X(hedges, "questions put to a second upstream because the first was late") \

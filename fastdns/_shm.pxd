@@ -430,8 +430,8 @@ cdef extern from "_layout.h" nogil:
         sockaddr_in6 address
         uint8_t force_tcp
         uint8_t max_idle
-        uint32_t expire_ms
-        uint32_t max_age_ms
+        uint32_t expire_ms, max_age_ms
+        fd_part_t tls
 
     ctypedef struct fd_zone_t:
         uint64_t fingerprint

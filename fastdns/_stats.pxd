@@ -21,6 +21,7 @@ cdef extern from "_counters.h" nogil:
         FD_C_upstream_udp, FD_C_upstream_tcp, FD_C_upstream_answers, FD_C_upstream_retries
         FD_C_upstream_mismatched, FD_C_upstream_malformed, FD_C_upstream_truncated
         FD_C_upstream_tcp_connects, FD_C_upstream_tcp_broken, FD_C_upstream_tcp_full
+        FD_C_upstream_tls_handshakes, FD_C_upstream_tls_resumed, FD_C_upstream_tls_failed
         FD_C_upstream_sockets, FD_C_upstream_send_failed, FD_C_hedges, FD_C_all_down, FD_C_concurrent_full
         FD_C_inflight_full, FD_C_failures, FD_C_answer_ring_full
         FD_C_quarantined, FD_C_changed_full, FD_C_slow_full, FD_C_loops, FD_C_cut_answers, FD_C_cut_questions

@@ -28,7 +28,7 @@ from fastdns.control import model
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
 from fastdns.control.model import Block, Forward, Limits, plain_config
-from fastdns.coordinator.process import run
+from fastdns.coordinator.process import read_servers, run
 from fastdns.handles import CoordinatorHandles
 from tests.cachetools import HEADER
 
@@ -376,7 +376,7 @@ class World:
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                run(self.handles())
+                run(self.handles(), read_servers(self.config))
                 os._exit(0)
             finally:
                 os._exit(1)

@@ -4,6 +4,7 @@
 import array
 import fcntl
 import ipaddress
+import json
 import math
 import os
 import socket
@@ -471,8 +472,16 @@ cdef void write_listeners(fd_config_t *out, config) except *:
         out.listeners[i].tcp_idle_ms = listener.tcp_idle_ms
 
 
-cdef void write_upstreams(fd_config_t *out, config) except *:
+cdef bytes tls_of(upstream):
+    """What coordinator/tls.py needs to know of a server."""
+    tls = upstream.tls
+    spec = {"name": tls.name, "ca": tls.ca, "cert": tls.cert, "key": tls.key}
+    return json.dumps({"address": upstream.endpoint.sockaddr, **spec}).encode()
+
+
+cdef void write_upstreams(_Segment segment, fd_config_t *out, config) except *:
     cdef int i
+    cdef bytes tls
     out.upstream_count = len(config.upstreams)
     for i, upstream in enumerate(config.upstreams):
         if upstream is not None:
@@ -481,6 +490,10 @@ cdef void write_upstreams(fd_config_t *out, config) except *:
             out.upstreams[i].max_idle = min(upstream.max_idle, 255)
             out.upstreams[i].expire_ms = min(round(upstream.expire_s * 1000), 0xffffffff)
             out.upstreams[i].max_age_ms = min(round(upstream.max_age_s * 1000), 0xffffffff)
+            if upstream.tls is not None:
+                tls = tls_of(upstream)
+                out.upstreams[i].tls.off = segment.put(tls)
+                out.upstreams[i].tls.count = <uint32_t>len(tls)
 
 
 cdef void write_scalars(fd_config_t *out, config) except *:
@@ -522,7 +535,7 @@ def create_config(config) -> int:
     memset(&out, 0, sizeof(out))
     write_scalars(&out, config)
     write_listeners(&out, config)
-    write_upstreams(&out, config)
+    write_upstreams(segment, &out, config)
     write_zones(segment, &out, config)
     out.blocks = segment.part([block_of(segment, i, block) for i, block in enumerate(config.blocks)])
     out.series = series_of(segment, config)

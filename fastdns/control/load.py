@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # only where a Corefile is read: control keeps no parser
     from fastdns.control.config.model import Corefile
 
 _RESOLV_CONF_S = 2.0  # node-cache reads it at a reload only; DHCP and VPN clients write it when they like
+_CERTIFICATE_S = 30.0  # certificates for `tls` are renewed hours before they expire
 _CONF_MAX = 16 * 2**20  # octets, as for the files that it imports
 _FRESH_NS = 5 * 10**9
 _DESCRIPTORS_BESIDE = 128  # what a worker has open beside client connections
@@ -222,6 +223,7 @@ def _watched(corefile: "Corefile") -> tuple[Watched, ...]:
     for block in corefile.blocks:
         for forward in block.forward:
             found |= {str(to.file): _RESOLV_CONF_S for to in forward.to if to.file is not None}
+            found |= {str(path): _CERTIFICATE_S for path in (forward.tls.files if forward.tls else ())}
         if block.hosts is not None and block.hosts.reload_s > 0:
             path = str(block.hosts.file)
             found[path] = min(found.get(path, math.inf), block.hosts.reload_s)

@@ -15,6 +15,9 @@ MIB = 1024 * 1024
 #: to another server, and a new one is to have its share within a minute.
 CONNECTION_AGE_S = 20.0
 
+#: With TLS: a handshake costs both sides more than a thousand questions do.
+TLS_CONNECTION_AGE_S = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -59,6 +62,17 @@ class NodeOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """How connections to an upstream are encrypted, and whom they have to lead to."""
+
+    name: str = ""  #: in its certificate; "": its address
+    ca: str = ""  #: file with the authorities; "": the system's
+    cert: str = ""  #: file with our own certificate; "": we have none
+    key: str = ""
+    digest: str = ""  #: of what the files hold: other content is another configuration
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """A server that questions are forwarded to, and how long TCP connections to it live."""
 
@@ -67,6 +81,7 @@ class Upstream:
     expire_s: float = 10.0  #: unused ones are closed
     max_age_s: float = CONNECTION_AGE_S
     max_idle: int = 0  #: kept unused at most; 0: no limit of its own
+    tls: Tls | None = None  #: with force_tcp
 
     def stricter(self, other: "Upstream") -> "Upstream":
         """The same server as two `forward` have it: what is shorter, or fewer, holds."""
@@ -79,6 +94,10 @@ class Upstream:
         )
 
     def __str__(self) -> str:
+        if self.tls is not None:
+            name = f"%{self.tls.name}" if self.tls.name else ""
+            files = {"ca": self.tls.ca, "cert": self.tls.cert, "key": self.tls.key}
+            return f"tls://{self.endpoint}{name}" + "".join(f" {k}={v}" for k, v in files.items() if v)
         return f"tcp://{self.endpoint}" if self.force_tcp else str(self.endpoint)
 
 

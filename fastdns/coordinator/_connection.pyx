@@ -76,6 +76,7 @@ from fastdns.coordinator._state cimport (
     tcp_rx_t,
     upstream_t,
 )
+from fastdns.coordinator._tls cimport CONNECT_GOES_ON, tls_connect, tls_outcome
 
 cdef enum:
     SEND_QUEUE = 64 * 1024       # in the kernel: with an upstream that doesn't read, it grows to 4 MiB
@@ -123,10 +124,7 @@ cdef uint64_t lifetime_ms(coordinator_t *c, const upstream_t *upstream) noexcept
     return half + (half * random16(&c.random) >> 16)
 
 
-cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
-    cdef upstream_t *upstream = &c.upstreams[channel_upstream(number)]
-    cdef connection_t *connection = connection_of(c, number)
-    cdef channel_t *channel = &c.channels[number]
+cdef ask_rc tcp_connect(upstream_t *upstream, int *out) noexcept nogil:
     cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
     cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
     cdef int on = 1
@@ -143,7 +141,21 @@ cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
         out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
         close(fd)
         return ASK_LATER if out_of_ports else ASK_NOWHERE
-    if watch(c.epoll, fd, EPOLLIN | EPOLLOUT, number) != 0:
+    out[0] = fd
+    return ASK_OK
+
+
+cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
+    cdef upstream_t *upstream = &c.upstreams[channel_upstream(number)]
+    cdef connection_t *connection = connection_of(c, number)
+    cdef channel_t *channel = &c.channels[number]
+    cdef bint tls = upstream.config.tls.count != 0
+    cdef int fd = -1
+    cdef ask_rc rc = tls_connect(c, upstream, &fd) if tls else tcp_connect(upstream, &fd)
+    if rc != ASK_OK:
+        return rc
+    # An end of a socketpair can always be written: its word that it stands comes as an octet.
+    if watch(c.epoll, fd, EPOLLIN if tls else EPOLLIN | EPOLLOUT, number) != 0:
         close(fd)
         return ASK_LATER
     bump(c.counters, FD_C_upstream_tcp_connects, 1)
@@ -152,7 +164,7 @@ cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
     channel.draining = 0
     channel.opened_ms = c.now_ms
     connection.state = TCP_CONNECTING
-    connection.wants_write = 1
+    connection.wants_write = not tls
     connection.answered = connection.stalled = 0
     connection.active_ms = c.now_ms
     connection.retire_ms = c.now_ms + lifetime_ms(c, upstream)
@@ -309,19 +321,38 @@ cdef void receive(coordinator_t *c, uint32_t number) noexcept nogil:
         connection_lost(c, number)
 
 
-cdef void connection_event(coordinator_t *c, uint32_t number, uint32_t events) noexcept nogil:
-    cdef connection_t *connection = connection_of(c, number)
+cdef int tcp_outcome(int fd) noexcept nogil:
     cdef int error = 0
     cdef uint32_t octets = sizeof(int)
+    return errno if getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &octets) != 0 else error
+
+
+cdef void finish_connect(coordinator_t *c, uint32_t number, uint32_t events) noexcept nogil:
+    cdef upstream_t *upstream = &c.upstreams[channel_upstream(number)]
+    cdef connection_t *connection = connection_of(c, number)
+    cdef int fd = c.channels[number].fd
+    cdef int error
+    if upstream.config.tls.count:
+        error = tls_outcome(c, fd)
+    else:
+        error = tcp_outcome(fd) if events & (EPOLLOUT | EPOLLERR | EPOLLHUP) else CONNECT_GOES_ON
+    if error == CONNECT_GOES_ON:
+        return
+    if error != 0:
+        upstream.error = error
+        connection_lost(c, number)
+        return
+    connection.state = TCP_OPEN
+    connection.active_ms = c.now_ms
+    connection_send(c, number)
+
+
+cdef void connection_event(coordinator_t *c, uint32_t number, uint32_t events) noexcept nogil:
+    cdef connection_t *connection = connection_of(c, number)
     c.tcp_rx.data = NULL
-    if connection.state == TCP_CONNECTING and events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-        if getsockopt(c.channels[number].fd, SOL_SOCKET, SO_ERROR, &error, &octets) != 0 or error != 0:
-            c.upstreams[channel_upstream(number)].error = error
-            connection_lost(c, number)
-            return
-        connection.state = TCP_OPEN
-        connection.active_ms = c.now_ms
-    if connection.state == TCP_OPEN and events & EPOLLOUT:
+    if connection.state == TCP_CONNECTING:
+        finish_connect(c, number, events)
+    elif connection.state == TCP_OPEN and events & EPOLLOUT:
         connection_send(c, number)
     if connection.state == TCP_OPEN and events & (EPOLLIN | EPOLLERR | EPOLLHUP):
         receive(c, number)

@@ -50,6 +50,7 @@ from fastdns.coordinator._queue cimport SlowQueue, slow_open
 from fastdns.coordinator._state cimport UPSTREAM_CHANNELS, channel_t, coordinator_t, worker_link_t
 from fastdns.coordinator._store cimport store_attach, store_count_blocks, store_void_holds
 from fastdns.coordinator._table cimport table_changes
+from fastdns.coordinator._tls cimport tls_open
 from fastdns.coordinator._udp cimport udp_open
 from fastdns.coordinator._upstream cimport upstream_inherit
 
@@ -85,6 +86,24 @@ def needs_thread(int config) -> bool:
     return False
 
 
+def tls_upstreams(int config) -> list[tuple[int, bytes]]:
+    """The upstreams of a configuration with TLS: number, and JSON that says how. Raises RuntimeError."""
+    cdef uint64_t size = 0
+    cdef void *base = map_segment(config, False, &size)
+    cdef const fd_config_t *found = config_check(base, size)
+    cdef const fd_part_t *part
+    cdef uint32_t i
+    if found == NULL or found.upstream_count > FD_MAX_UPSTREAMS:
+        raise RuntimeError("config is not a configuration of this version")
+    upstreams = []
+    for i in range(found.upstream_count):
+        part = &found.upstreams[i].tls
+        if part.count:
+            text = <const char *>fd_at(found, part.off)
+            upstreams.append((i, <bytes>text[:part.count]))
+    return upstreams
+
+
 cdef class Coordinator:
     """One coordinator of this process's life; nothing is given back before the process ends.
 
@@ -105,6 +124,7 @@ cdef class Coordinator:
         c.now_ms = boottime_ms()
         c.now_us = c.now_ms * 1000
         c.wake = wake
+        c.tls_requests = -1
         c.epoll = epoll_create1(EPOLL_CLOEXEC)
         if c.epoll < 0:
             raise OSError("epoll_create1 failed")
@@ -236,6 +256,13 @@ cdef class Coordinator:
         if self.c.slow == NULL:
             raise MemoryError("no memory for the Python thread's queues")
         return SlowQueue.of(self.c.slow)
+
+    def open_tls(self) -> int:
+        """The TLS thread's end of the pipe that connections are asked for by. Raises OSError."""
+        cdef int end = tls_open(self.c)
+        if end < 0:
+            raise OSError("no pipe to the TLS thread")
+        return end
 
     def run(self) -> None:
         """Serve until told to leave. Takes no GIL on its way; Python threads go on beside it."""

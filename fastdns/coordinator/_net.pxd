@@ -6,6 +6,7 @@ from fastdns._shm cimport sockaddr
 
 cdef extern from "<sys/socket.h>" nogil:
     int socket(int family, int kind, int protocol)
+    int socketpair(int family, int kind, int protocol, int *ends)
     int connect(int fd, const sockaddr *address, uint32_t octets)
     int setsockopt(int fd, int level, int option, const void *value, uint32_t octets)
     int getsockopt(int fd, int level, int option, void *value, uint32_t *octets)
@@ -26,6 +27,14 @@ cdef extern from "<netinet/tcp.h>" nogil:
 cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_MOD
+
+cdef extern from "<unistd.h>" nogil:
+    int pipe2(int *ends, int flags)
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    enum:
+        F_SETPIPE_SZ, O_NONBLOCK, O_CLOEXEC
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, int *value)

@@ -41,6 +41,7 @@ cdef enum:
     POOL_SOCKETS = 32            # UDP sockets that an upstream's questions are spread over; RFC 5452 s9.2
     UPSTREAM_SOCKETS = 64        # with the replaced ones that still wait for answers
     TCP_CONNECTIONS = 8          # to an upstream, those that end included
+    TLS_CONNECTIONS = 2          # likewise, where each costs a handshake
     TCP_FIRST = 64               # an upstream's channels from this number on are its TCP connections
     UPSTREAM_CHANNELS = 72
     BATCH = 64                   # messages in one sendmmsg or recvmmsg
@@ -333,6 +334,7 @@ ctypedef struct coordinator_t:
     connection_t *connections    # TCP_CONNECTIONS of each upstream
     tcp_rx_t tcp_rx
     uint8_t *tcp_tx              # TCP_TX_ROOM: queries on their way to the kernel
+    int tls_requests             # pipe to the TLS thread (_tls.pyx), -1: no upstream needs it
     # judging
     response_t *response
     uint8_t *made                # MESSAGE_MAX octets: an answer that a step makes

@@ -33,6 +33,7 @@ from fastdns.coordinator._state cimport (
     TCP_CLOSED,
     TCP_CONNECTIONS,
     TCP_OPEN,
+    TLS_CONNECTIONS,
     ask_rc,
     channel_t,
     connection_t,
@@ -101,7 +102,8 @@ cdef survey_t survey(coordinator_t *c, uint32_t upstream, uint32_t but) noexcept
     found.best = found.free = NONE
     found.rank = RANK_NONE
     found.crowd = <uint32_t>0xffffffff
-    for place in range(<uint32_t>TCP_CONNECTIONS):
+    cdef uint32_t places = TLS_CONNECTIONS if c.upstreams[upstream].config.tls.count else TCP_CONNECTIONS
+    for place in range(places):
         number = tcp_channel(upstream, place)
         rank = rank_of(c, number)
         outstanding = c.channels[number].outstanding

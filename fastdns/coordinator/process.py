@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The coordinator's process: from the keeper's fork to the loop, and out of it."""
 
+import json
 import os
 import traceback
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
 from fastdns import log
 from fastdns._segments import identities
 from fastdns.child import begin
-from fastdns.coordinator._coordinator import Coordinator, needs_thread
+from fastdns.coordinator._coordinator import Coordinator, needs_thread, tls_upstreams
 from fastdns.handles import CoordinatorHandles
+
+if TYPE_CHECKING:
+    from fastdns.coordinator.tls import Server
 
 
 def main(handles: CoordinatorHandles) -> NoReturn:
@@ -23,8 +28,9 @@ def main(handles: CoordinatorHandles) -> NoReturn:
         # Python's own files may be readable to us only now, with the keeper's uid.
         if needs_thread(handles.config):
             preload()
+        servers = read_servers(handles.config)
         begin("fastdns: coordinator", handles.descriptors(), uid, gid)
-        run(handles)
+        run(handles, servers)
         status = 0
     except (OSError, RuntimeError, MemoryError) as error:
         log.error(f"coordinator: {error}")
@@ -34,8 +40,8 @@ def main(handles: CoordinatorHandles) -> NoReturn:
         os._exit(status)
 
 
-def run(handles: CoordinatorHandles) -> None:
-    """Attach to the segments and serve until the stop word is set."""
+def run(handles: CoordinatorHandles, servers: "Mapping[int, Server]") -> None:
+    """Attach to the segments and serve until the stop word is set. servers: the upstreams with TLS."""
     coordinator = Coordinator(
         handles.config,
         handles.cache,
@@ -58,7 +64,22 @@ def run(handles: CoordinatorHandles) -> None:
         from fastdns.coordinator.slow.thread import start
 
         start(coordinator.open_queue(), programs)
+    if servers:
+        from fastdns.coordinator.tls import TlsThread
+
+        TlsThread(coordinator.open_tls(), servers).start()
     coordinator.run()
+
+
+def read_servers(config: int) -> "Mapping[int, Server]":
+    """The upstreams of a configuration with TLS, by number; keys are read with the rights we have now."""
+    upstreams = tls_upstreams(config)
+    if not upstreams:
+        return {}
+    # OpenSSL and a connection are 5 MiB: only for configurations that need it.
+    from fastdns.coordinator.tls import Server
+
+    return {number: Server(**json.loads(spec)) for number, spec in upstreams}
 
 
 def preload() -> None:

@@ -18,6 +18,7 @@ ALLOWED: Final[dict[str, set[str]]] = {
     "_version": set(),
     "errors": set(),
     "gotemplate": {"errors"},
+    "tlscontext": set(),
     "forking": set(),
     "later": set(),
     "log": set(),
@@ -59,11 +60,11 @@ _DATA_PLANE: Final = {
 # message and what looks at upstream's are kept apart too.
 ROLES: Final[dict[str, set[str]]] = {
     "worker": _DATA_PLANE - {"_response", "_compress"},
-    "coordinator": (_DATA_PLANE - {"_wire"}) | {"errors", "gotemplate"},
+    "coordinator": (_DATA_PLANE - {"_wire"}) | {"errors", "gotemplate", "tlscontext"},
     "keeper": {"_process", "_segments", "_shm", "_sys", "forking", "handles", "log", "protocol"},
     "control": {
         "_process", "_ring", "_segments", "_shm", "_stats", "_version", "_zones", "child", "errors",
-        "gotemplate", "handles", "log", "proto", "protocol",
+        "gotemplate", "handles", "log", "proto", "protocol", "tlscontext",
     },
 }  # fmt: skip
 
@@ -91,7 +92,7 @@ ORDER: Final[dict[str, list[str]]] = {
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_hand", "_queue", "_state", "_channels",
         "_deaths", "_delivery", "_inflight", "_report", "_upstream", "_health", "_rotation", "_prefer",
         "_labels", "_names", "_rewrite", "_hosts", "_slow", "_table", "_sweep", "_judge", "_stored",
-        "_recheck", "_conclude", "_query", "_policy", "_connection", "_tcp", "_udp", "_probe", "_cut",
+        "_recheck", "_conclude", "_query", "_policy", "_tls", "_connection", "_tcp", "_udp", "_probe", "_cut",
         "_ahead", "_ask", "_exchange", "_settle", "_take", "_resume", "_loop", "_coordinator",
     ],
     "keeper": ["_posix", "_children", "_addresses", "_groups", "_mailbox", "_roll", "_plane", "_loop"],

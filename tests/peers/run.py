@@ -269,8 +269,30 @@ zone:
         yield peer
 
 
+class Tls(NamedTuple):
+    """DNS over TLS beside UDP and TCP."""
+
+    port: int
+    cert: Path
+    key: Path
+
+
+def _tls_lines(tls: Tls | None) -> str:
+    if tls is None:
+        return ""
+    return f"""    interface: {LOOPBACK}@{tls.port}
+    tls-port: {tls.port}
+    tls-service-pem: "{tls.cert}"
+    tls-service-key: "{tls.key}"
+    incoming-num-tcp: 32
+    max-reuse-tcp-queries: 4096
+"""
+
+
 @contextlib.contextmanager
-def unbound(upstream: tuple[str, int], port: int = 0, cpus: Iterable[int] | None = None) -> Iterator[Peer]:
+def unbound(
+    upstream: tuple[str, int], port: int = 0, cpus: Iterable[int] | None = None, tls: Tls | None = None
+) -> Iterator[Peer]:
     """Unbound as a plain forwarding cache: one thread, no validation, nothing hardened, nothing logged."""
     program = find_program("unbound")
 
@@ -304,7 +326,7 @@ def unbound(upstream: tuple[str, int], port: int = 0, cpus: Iterable[int] | None
     qname-minimisation: no
     ratelimit: 0
     ip-ratelimit: 0
-remote-control:
+{_tls_lines(tls)}remote-control:
     control-enable: no
 forward-zone:
     name: "."

@@ -135,7 +135,6 @@ def test_options_not_acted_on_are_listed() -> None:
         "max_fails 2", "doh_method GET", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
-        "f:7: plugin forward: tls_servername dns.example",
         "f:7: plugin forward: doh_method GET",
         "f:7: plugin forward: upstream tls://9.9.9.9",
     ]

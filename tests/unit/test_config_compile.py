@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fastdns.control.config.load import parse_corefile
 from fastdns.control.config.model import HostsLine
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.model import (
+    TLS_CONNECTION_AGE_S,
     Block,
     FamilyStep,
     Forward,
@@ -24,14 +26,17 @@ from fastdns.control.model import (
     NameStep,
     ReplyStep,
     SlowStep,
+    Tls,
     TypeStep,
     Upstream,
     WhoamiStep,
     Zone,
 )
 from fastdns.errors import CorefileError
+from tests.certificates import Authority
 
 BIND = "bind 127.0.0.1\n"
+TLS = Upstream(Endpoint("192.0.2.1", 853), force_tcp=True, max_age_s=TLS_CONNECTION_AGE_S, tls=Tls())
 
 
 def compiled(text: str, numbers: Numbers | None = None) -> Compiled:
@@ -244,10 +249,48 @@ def test_our_own_address_in_a_resolv_conf(tmp_path: Path) -> None:
     os.close(create_config(found.config))
 
 
-def test_encrypted_upstreams_are_not_asked_in_plain_text() -> None:
-    found = compiled(f". {{\n{BIND}forward . tls://192.0.2.1 192.0.2.2\n}}")
+def test_encrypted_upstreams() -> None:
+    found = compiled(f". {{\n{BIND}forward . tls://192.0.2.1 192.0.2.2 tls://192.0.2.3:8853%a.example\n}}")
+    named = replace(TLS, endpoint=Endpoint("192.0.2.3", 8853), tls=Tls("a.example"))
+    assert found.config.upstreams == (TLS, Upstream(Endpoint("192.0.2.2", 53)), named)
+    assert found.warnings == ()
+    found = compiled(f". {{\n{BIND}forward . tls://192.0.2.1 {{\ntls\ntls_servername b.example\n}}\n}}")
+    assert found.config.upstreams == (replace(TLS, tls=Tls("b.example")),)
+    os.close(create_config(found.config))
+
+
+def test_files_of_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ours = authority.sign("client.example")
+
+    def tls_of(*files: Path) -> Tls:
+        words = " ".join(map(str, files))
+        found = compiled(f". {{\n{BIND}forward . tls://192.0.2.1 {{\ntls {words}\n}}\n}}")
+        assert found.config.upstreams[0] is not None
+        assert found.config.upstreams[0].tls is not None
+        return found.config.upstreams[0].tls
+
+    assert replace(tls_of(authority.file), digest="") == Tls("", str(authority.file))
+    assert replace(tls_of(*ours), digest="") == Tls("", "", str(ours.cert), str(ours.key))
+    before = tls_of(*ours, authority.file)
+    assert replace(before, digest="") == Tls("", str(authority.file), str(ours.cert), str(ours.key))
+    authority.sign("client.example")  # renewed in place
+    assert tls_of(*ours, authority.file).digest != before.digest
+
+
+def test_files_of_tls_that_are_no_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, other = authority.sign("one.example"), authority.sign("other.example")
+    for files in ((one.key,), (one.cert, other.key), (Path("/dev/null"),)):
+        words = " ".join(map(str, files))
+        with pytest.raises(CorefileError, match=r"of 'tls', expected"):
+            compiled(f". {{\n{BIND}forward . tls://192.0.2.1 {{\ntls {words}\n}}\n}}")
+
+
+def test_https_upstreams_are_not_asked_in_plain_text() -> None:
+    found = compiled(f". {{\n{BIND}forward . https://127.0.0.1/dns-query 192.0.2.2\n}}")
     assert found.config.upstreams == (Upstream(Endpoint("192.0.2.2", 53)),)
-    assert found.warnings[0].startswith("Corefile:3: forward: tls://192.0.2.1 is not asked")
+    assert found.warnings[0].startswith("Corefile:3: forward: https://127.0.0.1/dns-query is not asked")
 
 
 def test_timeouts_are_an_addresses() -> None:

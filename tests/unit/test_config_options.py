@@ -15,6 +15,7 @@ from fastdns.control.config.model import BindAddress, Corefile, ServerBlock
 from fastdns.control.config.registry import PLUGINS
 from fastdns.control.config.special import LOG_COMMON
 from fastdns.errors import CorefileError
+from tests.certificates import Authority
 
 DOH = "https:" + "//"  # the sources hold no address of the web
 
@@ -155,12 +156,13 @@ def test_cache_ttls(lines: str, success_s: int, denial_s: int) -> None:
 
 def test_forward(tmp_path: Path) -> None:
     resolv = tmp_path / "resolv.conf"
-    (tmp_path / "pem").touch()
+    authority = Authority(tmp_path)
+    pair = authority.sign()
     resolv.write_text("search x\nnameserver 10.0.0.3\noptions ndots:5\nnameserver fe80::1%lo\n")
     found = block(
         f"forward Example.ORG 10.0.0.1 [fd00::1]:5353 dns://10.0.0.2:54 tls://9.9.9.9%q.net {resolv} {{",
         "except a.b c", "except d", "force_tcp", "prefer_udp", "expire 5s", "max_fails 0",
-        "max_connect_attempts 3", f"tls {tmp_path}/pem {tmp_path}/pem {resolv}", "policy sequential",
+        "max_connect_attempts 3", f"tls {pair.cert} {pair.key} {authority.file}", "policy sequential",
         "max_concurrent 100",
         "health_check 1s no_rec domain x.y", "next SERVFAIL nxdomain", "next REFUSED", "failover FORMERR",
         "failfast_all_unhealthy_upstreams", "read_timeout 1s", "next_on_nodata", "source_address 10.0.0.9",
@@ -179,7 +181,7 @@ def test_forward(tmp_path: Path) -> None:
         "zone": "example.org.", "zones": ("example.org.",), "to": (),
         "except_": ("a.b.", "c.", "d."), "force_tcp": True,
         "prefer_udp": True, "expire_s": 5.0, "max_fails": 0, "max_connect_attempts": 3,
-        "tls": model.Tls(files=(tmp_path / "pem", tmp_path / "pem", resolv)), "tls_servername": "",
+        "tls": model.Tls(files=(*pair, authority.file)), "tls_servername": "",
         "policy": "sequential", "max_concurrent": 100, "next_": (2, 3, 5), "failover": (1,),
         "health_check": model.HealthCheck(
             interval_s=1.0, words=("no_rec", "domain", "x.y"), no_rec=True, domain="x.y."

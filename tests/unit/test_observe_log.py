@@ -248,6 +248,8 @@ def test_records_that_make_no_sense(segments: Segments, opened: list[Lines]) -> 
         (2, {"upstream": 0, "tcp": True, "error": errno.ECONNREFUSED},
          "dial tcp 10.43.0.10:53: connect: connection refused"),
         (2, {"upstream": 1, "error": errno.EHOSTUNREACH}, "read udp ->10.0.0.2:53: read: no route to host"),
+        (2, {"upstream": 0, "tcp": True, "error": errno.EKEYREJECTED}, "tls: failed to verify certificate"),
+        (2, {"upstream": 0, "tcp": True, "error": errno.EPROTO}, "tls: handshake failure"),
         (3, {}, "no healthy proxies"),
         (4, {}, "plugin/forward: no next plugin found"),
         (5, {}, "too many questions are under way"),

@@ -5,6 +5,8 @@ Listeners on which the same zones and blocks serve are a group; a zone is there 
 come from a register that outlives reloads (``numbering``).
 """
 
+import contextlib
+import hashlib
 import math
 import socket
 from collections.abc import Iterator, Mapping
@@ -23,18 +25,21 @@ from fastdns.control._tables import (
 )
 from fastdns.control.addresses import Endpoint
 from fastdns.control.config.cluster import cluster_blocks, lie_below
+from fastdns.control.config.forward import To
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock, Settings
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.stale import stale_of
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
 from fastdns.control.model import (
     CONNECTION_AGE_S,
+    TLS_CONNECTION_AGE_S,
     Block,
     Config,
     HostsStep,
     Identity,
     Limits,
     Listener,
+    Tls,
     Upstream,
     Zone,
 )
@@ -247,10 +252,9 @@ class _Compiler:
         """The upstreams of a `forward` that can be asked, each once."""
         found: list[Upstream] = []
         for to in forward.to:
-            if to.scheme != "dns" or to.host:
-                self._warn(
-                    f"{forward.where}: forward: {to.text} is not asked: this build speaks plain DNS only"
-                )
+            if to.scheme == "https" or to.host:
+                what = "host names are not resolved" if to.host else "DNS over HTTPS is not spoken"
+                self._warn(f"{forward.where}: forward: {to.text} is not asked: {what}")
                 continue
             for endpoint in to.endpoints:
                 if to.file is not None and self._is_ourselves(endpoint):
@@ -259,7 +263,7 @@ class _Compiler:
                         " it is an address of this server, questions would go round"
                     )
                 else:
-                    found.append(_upstream(endpoint, forward))
+                    found.append(_upstream(endpoint, forward, _tls(to, forward)))
         left = tuple(dict.fromkeys(found))
         if not left:
             self._warn(f"{forward.where}: forward: no upstream is left, its names fail with SERVFAIL")
@@ -317,15 +321,32 @@ class _Compiler:
         return networks
 
 
-def _upstream(endpoint: Endpoint, forward: Forward) -> Upstream:
+def _upstream(endpoint: Endpoint, forward: Forward, tls: Tls | None) -> Upstream:
     """A server of a `forward`. Without a max_age it is ours: see docs/upstream.md."""
     return Upstream(
         endpoint,
-        forward.force_tcp,
+        forward.force_tcp or tls is not None,
         expire_s=forward.expire_s,
-        max_age_s=forward.max_age_s or CONNECTION_AGE_S,
+        max_age_s=forward.max_age_s or (CONNECTION_AGE_S if tls is None else TLS_CONNECTION_AGE_S),
         max_idle=forward.max_idle_conns,
+        tls=tls,
     )
+
+
+def _tls(to: To, forward: Forward) -> Tls | None:
+    """How an upstream's connections are encrypted; None: they are not."""
+    if to.scheme != "tls":
+        return None
+    name = to.server_name or forward.tls_servername
+    files = forward.tls
+    if files is None or not files.files:
+        return Tls(name)
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files.files:
+        with contextlib.suppress(OSError):  # gone since it was checked: the coordinator will say so
+            digest.update(path.read_bytes())
+    cert, key = files.own or ("", "")
+    return Tls(name, str(files.ca or ""), str(cert), str(key), digest.hexdigest())
 
 
 def _zone(name: str, group: int, number: int, block: ServerBlock) -> Zone:

@@ -29,6 +29,16 @@ class Tls:
 
     files: Annotated[tuple[Path, ...], Rest("FILE", k.File(), "[CERT KEY] [CA]")] = ()
 
+    @property
+    def ca(self) -> Path | None:
+        """The authorities that upstreams' certificates are from; None: the system's."""
+        return self.files[-1] if len(self.files) in (1, 3) else None
+
+    @property
+    def own(self) -> tuple[Path, Path] | None:
+        """Our own certificate and its key."""
+        return (self.files[0], self.files[1]) if len(self.files) >= 2 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthCheck:
@@ -76,12 +86,10 @@ class Forward(Plugin):
         int,
         Option("max_connect_attempts", k.Int(0, 2**32 - 1), "upstreams that may fail a query; 0: no limit"),
     ] = 0
-    tls: Annotated[Tls | None, Option("tls", Tls, "files for TLS", later=True)] = None
+    tls: Annotated[Tls | None, Option("tls", Tls, "files for TLS")] = None
     tls_servername: Annotated[
         str,
-        Option(
-            "tls_servername", k.Text("a name"), "name in the certificate of all tls:// upstreams", later=True
-        ),
+        Option("tls_servername", k.Text("a name"), "name in the certificate of all tls:// upstreams"),
     ] = ""
     policy: Annotated[
         str,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fastdns.control.addresses import parse_endpoint
-from fastdns.control.config.forward import Forward, HealthCheck, To
+from fastdns.control.config.forward import Forward, HealthCheck, Tls, To
 from fastdns.control.config.kinds import Name
 from fastdns.control.config.lexer import Token
 from fastdns.control.config.messages import nearest, shown
@@ -38,10 +38,7 @@ def forward(given: Given) -> None:
     if values.get("tls_servername") and any(to.server_name for to in found):
         reader.problem(name, "found a name after % beside 'tls_servername', expected one of them")
     if values.get("tls") is not None:
-        reader.end_of_line(given.option_words("tls")[3:])
-        for word in given.option_words("tls")[:3]:
-            if not os.path.isfile(word.text):  # noqa: PTH113
-                reader.problem(word, f"found {shown(word.text)} of 'tls', expected a file that exists")
+        _tls_files(values["tls"], given.option_words("tls"), reader)
     if values.get("read_timeout_s") == 0:
         word = given.option_words("read_timeout")[-1]
         reader.problem(word, f"found {shown(word.text)} of 'read_timeout', expected more than 0s")
@@ -54,6 +51,22 @@ def forward(given: Given) -> None:
 def each_zone(plugin: Forward) -> tuple[Forward, ...]:
     """A line for each zone of the base name."""
     return tuple(replace(plugin, zone=zone) for zone in plugin.zones)
+
+
+def _tls_files(tls: Tls, words: Sequence[Token], reader: Reader) -> None:
+    """That the files of `tls` are there, and are what they should be."""
+    reader.end_of_line(words[3:])
+    missing = [word for word in words[:3] if not os.path.isfile(word.text)]  # noqa: PTH113
+    for word in missing:
+        reader.problem(word, f"found {shown(word.text)} of 'tls', expected a file that exists")
+    if missing or len(words) not in (1, 2, 3):
+        return
+    from fastdns.tlscontext import client_context  # OpenSSL is 3 MiB: only for those who use it
+
+    try:
+        client_context(tls.ca, tls.own)
+    except OSError as error:
+        reader.problem(words[0], f"found {error} in the files of 'tls', expected [CERT KEY] [CA] in PEM")
 
 
 def _health_check(interval_s: float, words: Sequence[Token], reader: Reader) -> HealthCheck:

@@ -167,6 +167,8 @@ def error_text(record: "ErrorRecord", names: Names) -> str:
     proto = "tcp" if tcp else "udp"
     if kind == _TIMEOUT:
         reason = f"read {proto} ->{to}: i/o timeout"
+    elif kind == _REFUSED and code in _TLS_REASONS:
+        reason = _TLS_REASONS[code]
     elif kind == _REFUSED and tcp:
         reason = f"dial tcp {to}: connect: {_errno_text(code)}"
     elif kind == _REFUSED:
@@ -182,6 +184,13 @@ def error_text(record: "ErrorRecord", names: Names) -> str:
     elif text:
         reason = _printable(text)
     return f"{rcode} {name} {TYPES.get(qtype) or f'TYPE{qtype}'}: {reason}"
+
+
+#: Codes of connections with TLS (coordinator/_tls.pxd). Why a certificate is refused says a line of its own.
+_TLS_REASONS = {
+    errno.EKEYREJECTED: "tls: failed to verify certificate",
+    errno.EPROTO: "tls: handshake failure",
+}
 
 
 def _errno_text(code: int) -> str:
