@@ -4,7 +4,8 @@
 Exports ``rotate_find``; the contract stands in ``_rotation.pxd``. The proof is a walk over every name
 at or behind the run: where a pointer leads into the run, what it leads to must end within an
 owner, which is the same in every record of the run. Names before the run can't reach it, as
-pointers only lead backwards (``name_skip``).
+pointers only lead backwards (``name_skip``); for the same reason no name in the run may lead
+there, which in another order could be forward.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -79,6 +80,7 @@ cdef inline bint steady(const records_t *r, uint32_t at, uint32_t end) noexcept 
 # Follow the pointers of the name at `at`. The names were checked: the walk ends.
 cdef bint name_steady(const records_t *r, uint32_t at) noexcept nogil:
     cdef bint led = False                # the labels at hand were reached by a pointer
+    cdef bint moves = r.begin <= at < r.begin + r.length * r.count
     cdef uint32_t begin = at
     cdef uint32_t label
     while True:
@@ -93,6 +95,8 @@ cdef bint name_steady(const records_t *r, uint32_t at) noexcept nogil:
         at = get_u16(r.records + at) & POINTER_TARGET
         if at < r.base + r.begin:
             return True                  # the question, or before the run: nothing moves there
+        if moves:
+            return False
         at -= r.base
         begin = at
         led = True

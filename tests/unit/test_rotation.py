@@ -182,6 +182,19 @@ def test_mail_exchangers_move_where_nothing_points_at_them() -> None:
     assert answer_of(message([near, [], glue], False)).run[2] == 2
 
 
+def test_a_name_in_the_run_that_leads_into_it_holds_everything_in_place() -> None:
+    """The second's exchange ends in its own owner: as the first it would point forward (RFC 1035 4.1.4)."""
+    base = 12 + len(wire(QNAME)) + 4
+    fixed = struct.pack("!HHHIH", 0xC00C, 15, 1, 60, 7)
+    first = fixed + b"\0\1\2ma" + struct.pack("!H", 0xC00C)
+    for pointer, run in ((0xC00C, 2), (0xC000 | base + len(first), 0), (0xC000 | base, 0)):
+        second = fixed + b"\0\2\2mb" + struct.pack("!H", pointer)
+        octets = struct.pack("!HHHHHH", 1, 0x8400, 1, 2, 0, 0) + wire(QNAME) + b"\0\1\0\1" + first + second
+        held = answer_of(octets)
+        assert held.run[2] == run
+        assert raw.parse_answer(held.reply(query(QNAME).to_wire(), TOP)).rc == 0
+
+
 def test_a_name_made_of_an_address_holds_everything_in_place() -> None:
     """Upstream may point anywhere: 1.97.0.9 is the name `a.` to who follows a pointer there."""
     sound, _, _ = a_records(["1.97.0.9", "1.98.0.9", "1.99.0.9"])
