@@ -10,6 +10,7 @@ from fastdns.control.addresses import Endpoint
 from fastdns.proto import STALE_REPLY_TTL
 
 MIB = 1024 * 1024
+PREFETCH_HITS = 4  # in an entry's life: fewer cost upstream more than the hits are worth (docs/upstream.md)
 
 #: TCP connections to upstreams end after this at the latest: behind a service's address the next may lead
 #: to another server, and a new one is to have its share within a minute.
@@ -262,7 +263,7 @@ class Block:
     """Names at or below these keep nothing of a class: success, denial."""
     preferred: tuple[str, ...] = ()  #: networks whose addresses come first in an answer
     keep_ttl: bool = False  #: hits carry the TTL that was stored
-    prefetch_hits: int = 1  #: that make a name popular: asked again before it expires; 0: never
+    prefetch_hits: int = PREFETCH_HITS  #: that make a name popular: asked again before it expires; 0: never
     prefetch_percent: int = 10  #: of its life, left when that is done
     errors: bool = False  #: failures go to the log
     loop: bool = False  #: upstreams that send questions back here are found out

@@ -6,9 +6,11 @@ leaves of its life is over (10 % of it, where the text says nothing), and worker
 enough since it was stored. The last quarter of that share is spread by the key's hash, so that what was
 stored at once is not asked at once. An entry is asked for once in its life; a failure changes nothing.
 
-Never asked ahead: what nobody hit; what the Python thread or a table answers; denials where an ancestor
-answers for them (_cut); and what came back with less than half of the life it had before. A forwarder
-upstream gives what is left of its own TTL, and would be asked for ever shorter rests of it.
+Where an ancestor answers for the names below it (_cut), that one is in use, and they are not asked ahead.
+
+Never asked ahead: what nobody hit; what the Python thread or a table answers; and what came back with less
+than half of the life it had before. A forwarder upstream gives what is left of its own TTL, and would be
+asked for ever shorter rests of it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -35,6 +37,7 @@ from fastdns.coordinator._inflight cimport flight_begin, inflight_find
 from fastdns.coordinator._shard cimport (
     PLACE_ASKED,
     PLACE_DYING,
+    PLACE_LED,
     hits_stored,
     place_t,
     shard_t,
@@ -68,10 +71,11 @@ cdef const fd_block_t *block_of(const coordinator_t *c, const fd_entry_t *entry)
 cdef bint is_due(const coordinator_t *c, const shard_t *shard, uint32_t slot) noexcept nogil:
     cdef const place_t *place = &shard.places[slot]
     cdef uint32_t hits = hits_stored(shard, slot)
+    cdef bint led = place.marks & PLACE_LED
     cdef const fd_entry_t *entry
     cdef const fd_block_t *block
     cdef uint64_t end_ms
-    if hits == 0 or place.marks & (PLACE_ASKED | PLACE_DYING) or not slot_used(shard, slot):
+    if (hits == 0 and not led) or place.marks & (PLACE_ASKED | PLACE_DYING) or not slot_used(shard, slot):
         return False
     entry = slot_entry(shard, slot)
     end_ms = entry.stored_ms + <uint64_t>entry.ttl_s * 1000
@@ -81,9 +85,11 @@ cdef bint is_due(const coordinator_t *c, const shard_t *shard, uint32_t slot) no
             and entry.plugin != FD_PLUGIN_DNS64):
         return False
     block = block_of(c, entry)
-    return (block != NULL and block.prefetch_hits != 0 and hits >= block.prefetch_hits
-            and c.now_ms + lead_ms(entry, block.prefetch_percent) >= end_ms
-            and not (entry.kind == FD_ENTRY_NXDOMAIN and block.flags & FD_BLOCK_CUT))
+    if block == NULL or block.prefetch_hits == 0 or c.now_ms + lead_ms(entry, block.prefetch_percent) < end_ms:
+        return False
+    if entry.kind == FD_ENTRY_NXDOMAIN and block.flags & FD_BLOCK_CUT:
+        return led
+    return hits >= block.prefetch_hits
 
 
 cdef uint32_t begin(coordinator_t *c, const fd_entry_t *entry) noexcept nogil:

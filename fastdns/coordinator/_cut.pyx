@@ -9,7 +9,8 @@ that lasts: an answer made so is as old as the one that it was made of.
 Which ancestor does not exist is found out from the top, as in RFC 9156: after an NXDOMAIN that a client
 waited for, the zone's own child on the way to the name is asked for (type A), then the next, until one
 does not exist. What is stored by then is not asked: in a cluster that is all but the last. LOOKS of
-them are under way at most, and put LEARN_PER_S questions.
+them are under way at most, and put LEARN_PER_S questions. An ancestor that answers is asked for again
+ahead of its end (_ahead), or each of its ends would cost the questions that meet it, and the look.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -37,12 +38,14 @@ from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._inflight cimport flight_begin, flight_qname, inflight_find
 from fastdns.coordinator._slow cimport slow_message
 from fastdns.coordinator._state cimport FLIGHT_LOOK, LOOKS, NONE, coordinator_t, flight_t, look_t, question_t
+from fastdns.coordinator._store cimport store_led
 from fastdns.coordinator._stored cimport find_stored
 
 cdef enum:
     DEPTH = 8                    # ancestors that are looked at, from the zone's children down
     LOOK_MS = 2000               # a look that takes longer is given up
     LEARN_PER_S = 200            # questions for all looks together
+    LEFT_MS = 200                # of an ancestor's life, for what is made of it; below _ahead's LEAD_MIN_MS
     SOA_NUMBERS = 20             # octets behind the names of its rdata; RFC 1035 s3.3.13
 
 
@@ -107,7 +110,7 @@ cdef const fd_entry_t *find_ancestor(coordinator_t *c, ancestors_t *ancestors, u
     question.key_hash = name_fold_hash(
         qname + ancestors.off[i], question.qname_len,
         key_extra(question.group, question.variant, 0, TYPE_A, CLASS_IN), c.cache.hash_key, name)
-    return find_stored(c, question, name, ancestors.zone)
+    return find_stored(c, question, name, ancestors.zone, LEFT_MS)
 
 
 # --- answering ---
@@ -178,6 +181,7 @@ cdef bint cut_answer(coordinator_t *c, uint32_t index) noexcept nogil:
         if entry == NULL or entry.kind != FD_ENTRY_NXDOMAIN or entry.marks & FD_ENTRY_CHANGED:
             continue
         since_ms = entry.stored_ms
+        store_led(c.store, entry)
         octets = write_denial(c, flight, &ancestors.question, <uint8_t *>name, entry)
         if octets and conclude_since(c, index, c.restored, octets, since_ms):
             bump(c.counters, FD_C_cut_answers, 1)

@@ -68,7 +68,7 @@ from fastdns.coordinator._state cimport (
     flight_t,
     question_t,
 )
-from fastdns.coordinator._stored cimport find_stored
+from fastdns.coordinator._stored cimport LAST_MS, find_stored
 
 cdef extern from "<unistd.h>" nogil:
     void _exit(int status)
@@ -153,7 +153,7 @@ cdef void ask_self(coordinator_t *c, uint32_t index, const slow_result_t *result
     if child != NONE:
         child_join(c, index, child)
         return
-    stored = find_stored(c, &question, qname, zone)
+    stored = find_stored(c, &question, qname, zone, LAST_MS)
     if stored != NULL:
         octets = slow_message(c, &question, qname, stored, c.made)
         if octets == 0 or not slow_give(c, index, c.made, octets):

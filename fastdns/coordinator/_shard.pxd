@@ -23,6 +23,7 @@ cdef enum:                       # place_t.marks
     PLACE_KEPT = 2               # in use when it was stored anew: the hand spares it once
     PLACE_ASKED = 4              # asked for ahead of time, once in an entry's life
     PLACE_DYING = 8              # came back with less than half of its life: not asked ahead
+    PLACE_LED = 16               # other names were answered by it since it was stored (_cut.pyx)
 
 # What the writer keeps for each slot: its place in the SIEVE queue, and the sum of the workers' hit
 # figures when the entry was stored or the hand last passed.

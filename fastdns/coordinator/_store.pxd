@@ -49,6 +49,9 @@ cdef store_rc store_put(store_t *store, const fd_entry_t *entry, uint64_t now_ms
 # The stored entry with this key, or NULL; valid until the next store_* call.
 cdef const fd_entry_t *store_find(store_t *store, const fd_entry_t *key) noexcept nogil
 
+# Other names were answered by this stored entry: it is in use as one that workers hit.
+cdef void store_led(store_t *store, const fd_entry_t *entry) noexcept nogil
+
 # Have readers answer the entry with this key until then, though it is stale (RFC 8767 s5). False: not there.
 cdef bint store_hold(store_t *store, const fd_entry_t *key, uint64_t until_ms) noexcept nogil
 

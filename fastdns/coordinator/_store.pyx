@@ -74,6 +74,8 @@ from fastdns._stats cimport (
 from fastdns.coordinator._shard cimport (
     LARGE_OCTETS,
     NO_SLOT,
+    PLACE_KEPT,
+    PLACE_LED,
     admit,
     bucket_room,
     count_block,
@@ -297,6 +299,10 @@ cdef const fd_entry_t *store_find(store_t *store, const fd_entry_t *key) noexcep
     cdef const shard_t *shard = shard_of(store, key.key_hash)
     cdef uint32_t slot = find_slot(store, shard, key)
     return NULL if slot == NO_SLOT else slot_entry(shard, slot)
+
+
+cdef void store_led(store_t *store, const fd_entry_t *entry) noexcept nogil:
+    shard_of(store, entry.key_hash).places[entry.slot_ref].marks |= PLACE_KEPT | PLACE_LED
 
 
 cdef bint still_writer(store_t *store) noexcept nogil:

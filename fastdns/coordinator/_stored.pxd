@@ -5,9 +5,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastdns._shm cimport fd_entry_t
 from fastdns.coordinator._state cimport coordinator_t, flight_t, question_t
 
-# What is stored for the question, fresh and what the zone's block would say today, or NULL.
+cdef enum:
+    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
+
+# What is stored for the question, fresh for more than left_ms and what the zone's block would say today, or NULL.
 cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
-                                   uint32_t zone) noexcept nogil
+                                   uint32_t zone, uint32_t left_ms) noexcept nogil
 
 # Hand a fresh answer on that was stored since the worker looked. False: there is none.
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,

@@ -18,9 +18,6 @@ from fastdns.coordinator._state cimport coordinator_t, flight_t, question_t
 from fastdns.coordinator._store cimport store_find, store_hold
 from fastdns.coordinator._sweep cimport entry_survives
 
-cdef enum:
-    LAST_MS = 1000               # of an answer's life: it is not handed on from the cache any more
-
 
 cdef bint still_holds(const coordinator_t *c, const fd_entry_t *entry, uint32_t zone) noexcept nogil:
     # Whether an entry is what its block would say today. Once the sweep after a reload has seen the
@@ -45,15 +42,11 @@ cdef void write_key(coordinator_t *c, const question_t *question, const uint8_t 
 
 
 cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question, const uint8_t *qname,
-                                   uint32_t zone) noexcept nogil:
-    # The answer may have been stored between the worker's look and ours: another worker asked, or
-    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
-    # `now_ms` may be older than the look that found it expired, and on its way to the client it
-    # must not become a stale one.
+                                   uint32_t zone, uint32_t left_ms) noexcept nogil:
     cdef const fd_entry_t *entry
     write_key(c, question, qname, zone)
     entry = store_find(c.store, c.entry)
-    if (entry == NULL or c.now_ms + LAST_MS >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
+    if (entry == NULL or c.now_ms + left_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
             or not still_holds(c, entry, zone)):
         return NULL
     return entry
@@ -61,7 +54,11 @@ cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question,
 
 cdef bint answer_stored(coordinator_t *c, uint32_t worker, const question_t *question,
                         const uint8_t *qname, uint64_t ticket, uint32_t zone) noexcept nogil:
-    cdef const fd_entry_t *entry = find_stored(c, question, qname, zone)
+    # The answer may have been stored between the worker's look and ours: another worker asked, or
+    # a coordinator before us. Whether it is there, fresh, and handed on. Not in its last second:
+    # `now_ms` may be older than the look that found it expired, and on its way to the client it
+    # must not become a stale one.
+    cdef const fd_entry_t *entry = find_stored(c, question, qname, zone, LAST_MS)
     if entry == NULL:
         return False
     deliver_stored(c, worker, ticket, entry)

@@ -10,7 +10,7 @@ import dns.rcode
 
 from fastdns import _segments
 from fastdns._testing.cache import Cache
-from fastdns.control.model import Forward, HostRecord, HostsStep
+from fastdns.control.model import PREFETCH_HITS, Forward, HostRecord, HostsStep
 from tests.coordtools import Asked, Reply, Upstream, World, records, reply, world
 from tests.unit.test_chain import block, running
 
@@ -29,7 +29,7 @@ def counting(*ttls: int) -> Callable[[Asked], Reply]:
 
 
 def served(up: Upstream, **settings: Any) -> AbstractContextManager[World]:
-    return running({"example.": block(Forward((0,)), **settings)}, up)
+    return running({"example.": block(Forward((0,)), **{"prefetch_hits": 1} | settings)}, up)
 
 
 class Name:
@@ -128,7 +128,7 @@ def test_silence_is_not_remembered() -> None:
 
     with Upstream(play) as up, world(up, question_deadline_ms=900) as w:
         name = Name(w)
-        name.hit()
+        name.hit(PREFETCH_HITS)
         w.wait(lambda: len(up.asked) > 1, "the question")
         w.wait(lambda: w.post.inflight == 0, "its end")
         assert w.count("failures") == 0
@@ -163,7 +163,7 @@ def test_a_client_joins_what_is_asked_ahead() -> None:
 
     with Upstream(play) as up, world(up, retry_floor_ms=2000, stale_wait_ms=4000) as w:
         name = Name(w)
-        name.hit()
+        name.hit(PREFETCH_HITS)
         w.wait(lambda: len(up.asked) == 2, "the question")
         time.sleep(0.4)
         assert w.ask(NAME).message().answer[0][0].address == "192.0.2.2"

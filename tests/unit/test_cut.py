@@ -105,6 +105,18 @@ def test_a_service_that_appears_is_seen_when_its_denial_is_over() -> None:
         assert time.monotonic() - began < 5.5
 
 
+def test_an_ancestor_that_answers_is_asked_for_ahead_of_its_end() -> None:
+    with Upstream(cluster(SERVICE, ttl=2)) as up, served(up) as w:
+        w.ask("a.com.cluster.local.")
+        learned(w, up, 2)
+        assert w.ask("b.com.cluster.local.").rcode == 3
+        w.wait(lambda: len(up.asked) == 3, "the ancestor's refresh")
+        assert asked_for(up) == ["a.com", "com", "com"]
+        time.sleep(2.2)  # nothing was answered by it since: it ends, and nobody asks for it
+        assert len(up.asked) == 3
+        assert w.count("cut_questions") == 1
+
+
 def test_an_alias_that_leads_nowhere_exists() -> None:
     def play(asked: Asked) -> Reply:
         message = dns.message.from_wire(cluster(SERVICE)(asked) or b"")  # type: ignore[arg-type]

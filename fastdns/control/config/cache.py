@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastdns.control.config import kinds as k
 from fastdns.control.config.declare import Arg, Option, Plugin, Rest
+from fastdns.control.model import PREFETCH_HITS
 
 CACHE_CAPACITY: Final = 10000
 
@@ -86,9 +87,9 @@ class Cache(Plugin):
         Option(
             "prefetch",
             Prefetch,
-            "ask again for names in use before they expire; any hit where nothing is said",
+            "ask again for names in use before they expire; 4 hits where nothing is said",
         ),
-    ] = Prefetch(amount=1)
+    ] = Prefetch(amount=PREFETCH_HITS)
     serve_stale: Annotated[
         ServeStale | None,
         Option(
