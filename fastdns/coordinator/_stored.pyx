@@ -74,7 +74,11 @@ cdef const fd_entry_t *stored_usable(coordinator_t *c) noexcept nogil:
 
 
 cdef void stored_hold(coordinator_t *c, uint64_t ms) noexcept nogil:
-    if ms and store_hold(c.store, c.entry, c.now_ms + ms):
+    # A fresh one gets no mark: a question ahead of time that failed changes nothing.
+    cdef const fd_entry_t *entry = store_find(c.store, c.entry)
+    if ms == 0 or entry == NULL or c.now_ms < entry.stored_ms + <uint64_t>entry.ttl_s * 1000:
+        return
+    if store_hold(c.store, c.entry, c.now_ms + ms):
         bump(c.counters, FD_C_stale_marks, 1)
 
 

@@ -54,7 +54,7 @@ def test_rke2s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         " about 9984 of them\n"
         "               NXDOMAIN and NODATA are kept for 5s; about 9984 of them\n"
         "               failures are kept for 5s\n"
-        "               names with a hit in their time are asked again when 10% of it is left\n"
+        "               names with 4 hits in their time are asked again when 10% of it is left\n"
         "  loop         an upstream that sends questions for cluster.local. back here is found and left out\n"
         "  forward      what is left: asked of 10.43.0.200:53 over TCP\n\n"
     )

@@ -39,7 +39,7 @@ def test_a_lookup_ends_at_the_first_name_with_an_address() -> None:
 
     with mock_upstream(play) as upstream:
         found = asyncio.run(pods.look_up(upstream.server, "web.shop"))
-    assert (found.addresses, found.failures) == ({"10.43.0.1"}, 0)
+    assert (found.addresses, found.failures) == (frozenset({"10.43.0.1"}), 0)
     assert Counter((one.name, one.rdtype.name) for one in upstream.questions) == Counter(
         itertools.product(("web.shop.team.svc.cluster.local", "web.shop.svc.cluster.local"), ("A", "AAAA"))
     )
@@ -48,7 +48,7 @@ def test_a_lookup_ends_at_the_first_name_with_an_address() -> None:
 def test_failures_are_counted() -> None:
     with mock_upstream(lambda question: [Reply(failure(question))]) as upstream:
         found = asyncio.run(pods.look_up(upstream.server, "web"))
-    assert (found.addresses, found.failures) == (set(), 8)
+    assert (found.addresses, found.failures) == (frozenset(), 8)
 
 
 def test_addresses_behind_an_alias() -> None:
