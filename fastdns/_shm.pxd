@@ -125,17 +125,13 @@ cdef extern from "_layout.h" nogil:
 
     ctypedef struct fd_cache_header_t:
         uint64_t magic
-        uint32_t layout_version
-        uint32_t shard_count
+        uint32_t layout_version, shard_count
         uint64_t total_size
-        uint32_t shard_size
-        uint32_t bucket_count
+        uint32_t shard_size, bucket_count
         uint64_t geometry_sum
         uint64_t hash_key[2]
         uint8_t boot_id[16]
-        uint64_t time_ns_inode
-        uint64_t generation
-        uint64_t stale_epoch
+        uint64_t time_ns_inode, generation, stale_epoch
 
     ctypedef struct fd_bucket_t:
         uint32_t seq
@@ -144,35 +140,15 @@ cdef extern from "_layout.h" nogil:
         uint16_t len[10]
 
     ctypedef struct fd_entry_t:
-        uint64_t key_hash
-        uint64_t stored_ms
-        uint64_t stale_mark
-        uint64_t fingerprint
-        uint32_t slot_ref
-        uint32_t ttl_s
-        uint32_t stale_s
+        uint64_t key_hash, stored_ms, stale_mark, fingerprint
+        uint32_t slot_ref, ttl_s, stale_s
         uint16_t group
-        uint8_t variant
-        uint8_t key_flags
-        uint16_t qtype
-        uint16_t qclass
-        uint16_t zone
-        uint8_t plugin
-        uint8_t marks
-        uint16_t msg_flags
-        uint16_t ancount
-        uint16_t nscount
-        uint16_t arcount
-        uint16_t records_len
-        uint16_t ttl_count
-        uint16_t plain_len
-        uint8_t qname_len
-        uint8_t kind
-        uint8_t ext_rcode
-        uint8_t rotate_len
-        uint16_t rotate_off
-        uint16_t rotate_count
-        uint16_t told
+        uint8_t variant, key_flags
+        uint16_t qtype, qclass, zone
+        uint8_t plugin, marks
+        uint16_t msg_flags, ancount, nscount, arcount, records_len, ttl_count, plain_len
+        uint8_t qname_len, kind, ext_rcode, rotate_len
+        uint16_t rotate_off, rotate_count, told
 
     const uint32_t FD_ENTRY_QNAME_OFF
     uint32_t fd_entry_ttl_off(uint8_t qname_len) noexcept
@@ -182,29 +158,21 @@ cdef extern from "_layout.h" nogil:
     bint fd_stale_now(uint64_t mark, uint64_t now_ms, uint64_t epoch) noexcept
 
     ctypedef struct fd_ring_t:
-        uint32_t tail
-        uint32_t head
-        uint32_t marked
-        uint32_t sleeping
+        uint32_t tail, head, marked, sleeping
 
     ctypedef struct fd_record_t:
         uint32_t len
-        uint8_t kind
-        uint8_t flags
+        uint8_t kind, flags
         uint16_t ede
 
     ctypedef struct fd_question_t:
         fd_record_t record
-        uint64_t ticket
-        uint64_t key_hash
+        uint64_t ticket, key_hash
         uint16_t group
-        uint8_t variant
-        uint8_t key_flags
-        uint16_t qtype
-        uint16_t qclass
+        uint8_t variant, key_flags
+        uint16_t qtype, qclass
         uint32_t client_tag
-        uint8_t qname_len
-        uint8_t flags
+        uint8_t qname_len, flags
 
     ctypedef struct fd_answer_t:
         fd_record_t record
@@ -218,12 +186,9 @@ cdef extern from "_layout.h" nogil:
         uint64_t response_sizes[2][15]
         uint64_t response_octets[2]
         uint64_t times[17]
-        uint64_t times_us
-        uint64_t do_requests
+        uint64_t times_us, do_requests
         uint64_t cache_hits[2]
-        uint64_t cache_misses
-        uint64_t served_stale
-        uint64_t dns64_translated
+        uint64_t cache_misses, served_stale, dns64_translated
 
     ctypedef struct fd_waits_t:
         uint64_t hits[20]
@@ -233,63 +198,38 @@ cdef extern from "_layout.h" nogil:
 
     ctypedef struct fd_in_hand_t:
         uint64_t hash
-        uint32_t off
-        uint32_t len
+        uint32_t off, len
 
     ctypedef struct fd_suspect_t:
-        uint64_t hash
-        uint64_t until_ms
+        uint64_t hash, until_ms
         uint32_t deaths
 
     ctypedef struct fd_part_t:
-        uint32_t off
-        uint32_t count
+        uint32_t off, count
 
     ctypedef struct fd_region_t:
         uint64_t magic
-        uint32_t layout_version
-        uint32_t index
-        uint64_t total_size
-        uint64_t geometry_sum
-        fd_part_t questions
-        fd_part_t answers
-        fd_part_t pending
-        fd_part_t clients
-        fd_part_t batch
-        fd_part_t hits
-        fd_part_t tcp
-        fd_part_t series
-        uint32_t stop
-        uint32_t starts
+        uint32_t layout_version, index
+        uint64_t total_size, geometry_sum
+        fd_part_t questions, answers, pending, clients, batch, hits, tcp, series
+        uint32_t stop, starts
         uint64_t heartbeat
-        uint32_t pid
-        uint32_t serving
-        uint32_t pending_used
-        uint32_t clients_used
-        uint32_t tcp_connections
-        uint32_t tcp_blocks
+        uint32_t pid, serving, pending_used, clients_used, tcp_connections, tcp_blocks
         fd_in_hand_t in_hand
         uint64_t coordinator_generation
-        fd_ring_t question_ring
-        fd_ring_t answer_ring
+        fd_ring_t question_ring, answer_ring
         fd_waits_t waits
-        uint32_t pending_high
-        uint32_t clients_high
+        uint32_t pending_high, clients_high
         fd_suspect_t suspects[16]
         uint64_t counters[1]
 
     ctypedef struct fd_pending_t:
-        uint32_t state
-        uint32_t use
-        uint64_t key_hash
-        uint64_t asked_ms
+        uint32_t state, use
+        uint64_t key_hash, asked_ms
         uint16_t group
-        uint8_t variant
-        uint8_t key_flags
-        uint16_t qtype
-        uint16_t qclass
-        uint8_t qname_len
-        uint8_t flags
+        uint8_t variant, key_flags
+        uint16_t qtype, qclass
+        uint8_t qname_len, flags
         uint16_t stale_ms
         uint8_t qname[256]
 
@@ -300,48 +240,28 @@ cdef extern from "_layout.h" nogil:
     ctypedef struct fd_question_client_t:
         sockaddr_in6 peer
         fd_local_t local
-        uint8_t listener
-        uint8_t tcp
-        uint8_t edns
+        uint8_t listener, tcp, edns
         uint16_t udp_size
 
     uint32_t fd_question_client_off(uint8_t qname_len) noexcept
 
     ctypedef struct fd_client_t:
-        uint32_t state
-        uint32_t pending
-        uint32_t use
-        uint32_t connection_use
+        uint32_t state, pending, use, connection_use
         uint64_t arrived_us
         sockaddr_in6 peer
         fd_local_t local
-        uint16_t id
-        uint16_t flags
-        uint16_t udp_size
-        uint16_t connection
-        uint16_t zone
-        uint16_t request_size
-        uint8_t listener
-        uint8_t edns
+        uint16_t id, flags, udp_size, connection, zone, request_size
+        uint8_t listener, edns
         uint8_t case_bits[32]
 
     ctypedef struct fd_query_t:
         uint64_t key_hash
-        uint16_t id
-        uint16_t flags
-        uint16_t qtype
-        uint16_t qclass
-        uint16_t udp_size
-        uint16_t group
-        uint8_t variant
-        uint8_t key_flags
-        uint8_t edns
-        uint8_t qname_len
+        uint16_t id, flags, qtype, qclass, udp_size, group
+        uint8_t variant, key_flags, edns, qname_len
         uint8_t qname[256]
 
     ctypedef struct fd_batch_t:
-        uint32_t count
-        uint32_t listener
+        uint32_t count, listener
         uint8_t status[64]
         mmsghdr messages[64]
         iovec vectors[64]
@@ -366,26 +286,17 @@ cdef extern from "_layout.h" nogil:
     ctypedef struct fd_block_series_t:
         uint64_t entries[2]
         uint64_t evictions[2]
-        uint64_t prefetches
-        uint64_t drops
-        uint64_t template_matches
+        uint64_t prefetches, drops, template_matches
 
     ctypedef struct fd_post_t:
         uint64_t magic
         uint32_t layout_version
         uint64_t total_size
-        uint32_t stop
-        uint32_t starts
-        uint64_t heartbeat
-        uint64_t generation
-        uint32_t pid
-        uint32_t serving
-        uint32_t inflight_used
-        uint32_t swept
-        uint64_t entries
-        uint64_t entry_octets
-        fd_question_in_hand_t in_hand
-        fd_question_in_hand_t thread_in_hand
+        uint32_t stop, starts
+        uint64_t heartbeat, generation
+        uint32_t pid, serving, inflight_used, swept
+        uint64_t entries, entry_octets
+        fd_question_in_hand_t in_hand, thread_in_hand
         fd_suspect_t suspects[16]
         uint16_t upstream_wait_ms[32]
         fd_upstream_series_t upstream_series[32]
@@ -393,104 +304,71 @@ cdef extern from "_layout.h" nogil:
         uint64_t counters[1]
 
     ctypedef struct fd_child_t:
-        uint32_t role
-        uint32_t index
-        uint32_t state
-        uint32_t pid
-        uint32_t restarts
-        uint32_t stuck
-        uint64_t started_ms
-        uint64_t died_ms
+        uint32_t role, index, state, pid, restarts, stuck
+        uint64_t started_ms, died_ms
         int32_t last_status
 
     ctypedef struct fd_board_t:
         uint64_t magic
-        uint32_t layout_version
-        uint32_t child_count
+        uint32_t layout_version, child_count
         uint64_t started_ms
-        uint32_t keeper_pid
-        uint32_t worker_count
-        uint64_t ticks
-        uint64_t late_ticks
-        uint32_t addresses
-        uint32_t addresses_away
-        uint32_t address_trips
-        uint32_t address_returns
+        uint32_t keeper_pid, worker_count
+        uint64_t ticks, late_ticks
+        uint32_t addresses, addresses_away, address_trips, address_returns
         fd_child_t children[18]
 
     ctypedef struct fd_listener_t:
         sockaddr_in6 address
         uint16_t group
-        uint8_t wildcard
-        uint8_t flags
-        uint32_t tcp_first_ms
-        uint32_t tcp_idle_ms
+        uint8_t wildcard, flags
+        uint32_t tcp_first_ms, tcp_idle_ms
 
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address
-        uint8_t force_tcp
-        uint8_t max_idle
+        uint8_t force_tcp, max_idle
         uint32_t expire_ms, max_age_ms
         fd_part_t tls
 
     ctypedef struct fd_zone_t:
         uint64_t fingerprint
         uint32_t name_off
-        uint16_t next
-        uint16_t group
-        uint16_t block
-        uint16_t flags
-        uint16_t edns_max
+        uint16_t next, group, block, flags, edns_max
         uint8_t name_len
 
     ctypedef struct fd_network_t:
         uint8_t address[16]
-        uint8_t octets
-        uint8_t bits
+        uint8_t octets, bits
 
     ctypedef struct fd_block_t:
         uint64_t fingerprint
         uint16_t number
-        uint8_t caching
-        uint8_t uniform_ttl
-        uint32_t ttl_min_s
-        uint32_t ttl_max_s
-        uint32_t negative_min_s
-        uint32_t negative_max_s
-        uint32_t failure_s
-        uint32_t stale_s
+        uint8_t caching, uniform_ttl
+        uint32_t ttl_min_s, ttl_max_s, negative_min_s, negative_max_s, failure_s, stale_s
         uint32_t capacity[2]
         uint32_t recheck_ms
-        uint16_t stale_wait_ms
-        uint16_t stale_ttl_s
+        uint16_t stale_wait_ms, stale_ttl_s
         fd_part_t steps
-        uint16_t flags
-        uint16_t slow_limit
-        uint16_t prefetch_hits
+        uint16_t flags, slow_limit, prefetch_hits
         uint8_t prefetch_percent
         fd_part_t cached
         fd_part_t disabled[2]
         fd_part_t preferred
 
     ctypedef struct fd_step_t:
-        uint8_t kind
-        uint8_t flags
+        uint8_t kind, flags
         uint16_t number
         uint32_t argument
 
     ctypedef struct fd_slow_t:
-        fd_part_t program
-        fd_part_t told
+        fd_part_t program, told
 
     enum:
         FD_TOLD_MAX
 
     ctypedef struct fd_forward_t:
-        uint32_t name_off
-        uint32_t except_off
+        uint32_t name_off, except_off
         uint16_t except_len
-        uint8_t name_len
-        uint8_t upstream_count
+        uint8_t name_len, upstream_count
         uint8_t upstreams[16]
         uint16_t number
         uint8_t policy, flags, check_len
@@ -511,10 +389,7 @@ cdef extern from "_layout.h" nogil:
         uint8_t name_len
 
     ctypedef struct fd_hosts_t:
-        fd_part_t heads
-        fd_part_t names
-        fd_part_t zones
-        fd_part_t through
+        fd_part_t heads, names, zones, through
         uint32_t ttl_s
 
     ctypedef struct fd_host_t:
@@ -532,18 +407,13 @@ cdef extern from "_layout.h" nogil:
         uint32_t tcp_connections, tcp_first_ms, tcp_idle_ms, tcp_slow_ms
         uint32_t edns_max, client_deadline_ms, question_deadline_ms, retry_floor_ms
         uint32_t worker_uid, coordinator_uid, drop_gid
-        fd_part_t zone_heads
-        fd_part_t zones
-        fd_part_t blocks
-        fd_part_t series
-        fd_part_t notes
+        fd_part_t zone_heads, zones, blocks, series, notes
         fd_listener_t listeners[32]
         fd_upstream_t upstreams[32]
 
     ctypedef struct fd_log_t:
         uint64_t magic
-        uint32_t layout_version
-        uint32_t octets
+        uint32_t layout_version, octets
         uint64_t total_size
         fd_ring_t ring
 
@@ -551,36 +421,17 @@ cdef extern from "_layout.h" nogil:
         fd_record_t record
         uint64_t time_ms
         uint32_t duration_us
-        uint16_t zone
-        uint16_t id
+        uint16_t zone, id
         sockaddr_in6 peer
         fd_local_t local
-        uint16_t query_flags
-        uint16_t reply_flags
-        uint16_t rcode
-        uint16_t qtype
-        uint16_t qclass
-        uint16_t request_size
-        uint16_t reply_size
-        uint16_t udp_size
-        uint8_t listener
-        uint8_t tcp
-        uint8_t edns
-        uint8_t qname_len
-        uint8_t entry_kind
+        uint16_t query_flags, reply_flags, rcode, qtype, qclass, request_size, reply_size, udp_size
+        uint8_t listener, tcp, edns, qname_len, entry_kind
 
     ctypedef struct fd_log_error_t:
         fd_record_t record
         uint64_t time_ms
-        uint16_t zone
-        uint16_t rcode
-        uint16_t qtype
-        uint16_t upstream
-        uint16_t error
-        uint16_t text_len
-        uint8_t kind
-        uint8_t tcp
-        uint8_t qname_len
+        uint16_t zone, rcode, qtype, upstream, error, text_len
+        uint8_t kind, tcp, qname_len
 
     ctypedef struct fd_ledger_t:
         uint64_t magic
