@@ -324,7 +324,7 @@ cdef void check_reply(const uint8_t *msg, uint32_t msg_len, const answer_view *v
     for i in range(kept):
         was = get_u32(view.records + view.ttl_off[i])
         written_ttl = get_u32(reply + reparsed.ttl_off[i])
-        check(written_ttl == (30 if stale else (was - age_s if was > age_s else 0)), b"reply: TTL")
+        check(written_ttl == (view.stale_ttl_s if stale else (was - age_s if was > age_s else 0)), b"reply: TTL")
     check_same_records(msg, msg_len, base, reply, n, base, kept)
 
 
@@ -451,6 +451,7 @@ cdef public int fuzz_response(const uint8_t *data, size_t size) noexcept nogil:
     view.qname = query.qname
     view.spin = 0
     view.told_len = 0
+    view.stale_ttl_s = limit
     if parsed.opt_off == 0 or parsed.opt_off + parsed.opt_len == parsed.records_end:
         # As it came, OPT cut off its end.
         records_len = (parsed.opt_off if parsed.opt_off else parsed.records_end) - base
