@@ -52,7 +52,7 @@ def test_counts_questions_and_restarts(coredns: Peer) -> None:
         assert rows["worker", 1]["pid"] == killed["pid"]
         assert [child["restarts"] for child in document["children"]].count(0) == 3
         text = fastdns_stats(server)
-        for word in ("worker 0", "worker 1", "coordinator", "control", "answered from a fresh cache entry"):
+        for word in ("worker 0", "worker 1", "coordinator", "control", "answered from the cache at once"):
             assert word in text
 
 

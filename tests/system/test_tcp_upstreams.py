@@ -169,7 +169,7 @@ DROP = """
 
 
 def translate(net: Network, servers: Sequence[tuple[str, int]]) -> None:
-    """As kube-proxy does it: each new connection to the service goes to one of its servers, by chance."""
+    """As kube-proxy does it, but in turn, not by chance: the first connection goes to the first server."""
     choices = ", ".join(f"{place} : {address} . {port}" for place, (address, port) in enumerate(servers))
     rules = f"""
         table ip service
@@ -178,7 +178,7 @@ def translate(net: Network, servers: Sequence[tuple[str, int]]) -> None:
             chain output {{
                 type nat hook output priority -100;
                 ip daddr {SERVICE} tcp dport 53 \
-                    dnat ip to numgen random mod {len(servers)} map {{ {choices} }}
+                    dnat ip to numgen inc mod {len(servers)} map {{ {choices} }}
             }}
         }}"""
     run_nft(net, rules)
@@ -191,9 +191,9 @@ def test_one_of_three_servers_behind_a_service_goes(tmp_path: Path, how: str) ->
 
     def end() -> None:
         if how == "cut off":  # its node is gone: not even a RST comes
-            run_nft(net, DROP.replace("PORT", str(two.port)))
+            run_nft(net, DROP.replace("PORT", str(one.port)))
         else:
-            send_signal(two, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+            send_signal(one, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
 
     with network() as net, net.entered(), coredns() as one, coredns() as two, coredns() as three:
         net.add_address(f"{SERVICE}/32")
