@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -108,6 +109,23 @@ class Questions:
     def __exit__(self, *_: object) -> None:
         self._going = False
         self._thread.join()
+
+
+@pytest.mark.slow
+def test_all_is_in_place_within_a_second_of_the_start(node: Lab) -> None:
+    """Rules of both kinds, then the addresses, on a node whose INPUT drops: the median of some starts."""
+    harden(node)
+    took = []
+    for _ in range(count("starts")):
+        with contextlib.closing(NodeServer(node)) as server:
+            server.wait_until_serving()
+            assert all(node.ask("pod", address) == FASTDNS for address in ADDRESSES)
+            took.append(time.monotonic() - server.began)
+            assert table(node)
+            assert table(node, "ip6")
+            assert accepts(node) == accepts(node, "ip6tables-nft") == 8
+            server.terminate()
+    assert statistics.median(took) <= 1.0, took
 
 
 def test_flushed_rules_are_back_within_a_second(node: Lab) -> None:
