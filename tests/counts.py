@@ -26,6 +26,7 @@ COUNTS: Final = {
     "starved_seconds": (15, 600),  # without CPU time but for what others leave
     "starts": (7, 25),  # of which the median counts
     "stopped_children": (1, 10),  # SIGSTOP of each role, some 2 s each
+    "touches": (5, 50),  # of a part of our rules on a node
     "writer_kills": (60, 1_000),
     "zone_stride": (23, 1),  # every n-th name, in the variants that aren't the common ones
 }

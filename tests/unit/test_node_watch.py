@@ -15,7 +15,7 @@ from fastdns.control.node.listening import foreign_listeners
 from fastdns.control.node.model import Held
 from fastdns.control.node.survey import Survey
 
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, DELRULE, DELSETELEM, NEWGEN = 0, 2, 3, 6, 8, 14, 15
+NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE, DELRULE, NEWSETELEM, DELSETELEM, NEWGEN = 0, 2, 3, 6, 8, 12, 14, 15
 LOCAL, SERVICE = "169.254.20.10", "10.43.0.10"
 
 
@@ -36,7 +36,8 @@ def table(kind: int, name: bytes, family: int = 2) -> bytes:
 
 
 END = message(NEWGEN)
-NONE, SOME, GONE = watch.Change.NONE, watch.Change.SOME, watch.Change.GONE
+NONE, SOME, OURS, GONE = watch.Change
+ELEMENT = ((1, b"fastdns\0"), (2, b"fallback\0"))
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,13 @@ NONE, SOME, GONE = watch.Change.NONE, watch.Change.SOME, watch.Change.GONE
         (table(NEWTABLE, b"fastdns"), NONE),
         (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
         (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns", family=10), GONE),
-        (message(DELSETELEM, (1, b"fastdns\0"), (2, b"fallback\0")), SOME),
+        (message(DELSETELEM, *ELEMENT), OURS),
+        (message(DELSETELEM, *ELEMENT) + message(NEWSETELEM, *ELEMENT), NONE),  # renewed
+        (message(DELSETELEM, *ELEMENT) + message(NEWSETELEM, *ELEMENT, family=10), OURS),
+        (message(NEWSETELEM, *ELEMENT) + message(DELSETELEM, *ELEMENT), OURS),
+        (message(DELSETELEM, *ELEMENT) + table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
         (rule(NEWRULE, b"fastdns", b"notrack-output"), NONE),
-        (rule(DELRULE, b"fastdns", b"notrack-output"), SOME),
+        (rule(DELRULE, b"fastdns", b"notrack-output"), OURS),
         (rule(DELRULE, b"fastdns", b"x") + table(DELTABLE, b"fastdns"), GONE),
         (rule(DELRULE, b"fastdns", b"x") + table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
         (rule(NEWRULE, b"filter", b"INPUT"), SOME),
@@ -60,7 +65,7 @@ NONE, SOME, GONE = watch.Change.NONE, watch.Change.SOME, watch.Change.GONE
         (rule(NEWRULE, b"nat", b"KUBE-SVC-TCOU7JCQXEZGVUNU"), NONE),
         (message(NEWCHAIN, (1, b"filter\0"), (3, b"INPUT\0")), SOME),
         (message(DELTABLE, (1, b"fastdns\0"), subsystem=1), NONE),
-        (rule(NEWRULE, b"nat", b"X") + rule(DELRULE, b"fastdns", b"y"), SOME),
+        (rule(NEWRULE, b"nat", b"X") + rule(DELRULE, b"fastdns", b"y"), OURS),
         (b"", NONE),
         (b"\xff" * 16, SOME),
     ],

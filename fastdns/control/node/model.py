@@ -140,7 +140,7 @@ class Standing:
 
     mode: Mode = Mode.NONE  #: who keeps DNS out of conntrack: AUTO stands for the nft table
     fallback: bool = False
-    listing: str = ""  #: the nft tables as they were when they went in
+    listing: str | None = ""  #: the nft tables as they were when they went in; None: not to be believed
     added: tuple[str, ...] = ()  #: iptables rules, as node-cache's log has them
     removed: int = 0  #: left-overs
     restored: bool = False  #: something of ours was missing

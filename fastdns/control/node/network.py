@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
@@ -78,6 +79,7 @@ class NodeNetwork:
         self._said: set[str] = set()
         self._notifications: watch.Notifications | None = None
         self._changed = asyncio.Event()  #: of what we need, something may have
+        self._touched = False  #: a part of our tables has been taken away since they were looked at
         self._gone = asyncio.Event()  #: our tables have
 
     def fallbacks(self) -> dict[str, bool]:
@@ -212,6 +214,8 @@ class NodeNetwork:
         change = notifications.read()
         if change is watch.Change.GONE:
             self._gone.set()
+        if change is watch.Change.OURS:
+            self._touched = True
         if change is not watch.Change.NONE:
             self._changed.set()
 
@@ -266,7 +270,10 @@ class NodeNetwork:
         if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
             self._standing = await offload(jobs.establish, self.plan, self._foreign)
         else:
-            self._standing = await offload(jobs.check_rules, self.plan, self._standing, self._foreign)
+            known = self._standing
+            if self._touched:  # perhaps between a table's going in and its listing
+                known, self._touched = replace(known, listing=None), False
+            self._standing = await offload(jobs.check_rules, self.plan, known, self._foreign)
         self._report_rules()
         if self._standing.restored:
             log.warning(_RESTORED)

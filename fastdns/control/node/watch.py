@@ -27,7 +27,7 @@ _NFNL_SUBSYS_NFTABLES = 10
 
 # linux/netfilter/nf_tables.h: message -> attribute of the table's name, attribute of the chain's name
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 8
-_DELSET, _DELSETELEM, _NEWGEN = 11, 14, 15
+_DELSET, _NEWSETELEM, _DELSETELEM, _NEWGEN = 11, 12, 14, 15
 _NAMES = {
     _NEWTABLE: (1, 0),
     _DELTABLE: (1, 0),
@@ -36,6 +36,7 @@ _NAMES = {
     _NEWRULE: (1, 2),
     _DELRULE: (1, 2),
     _DELSET: (1, 0),
+    _NEWSETELEM: (1, 0),
     _DELSETELEM: (1, 0),
 }
 _NEW = frozenset({_NEWTABLE, _NEWCHAIN, _NEWRULE})
@@ -58,18 +59,21 @@ class Change(IntEnum):
 
     NONE = 0
     SOME = 1  #: something that we need may have changed
-    GONE = 2  #: a table of ours is not there any more
+    OURS = 2  #: a part of our tables has been taken away
+    GONE = 3  #: a table of ours is not there any more
 
 
 class Messages:
     """Datagrams of notifications, one after another: the kernel cuts a transaction into several."""
 
     def __init__(self) -> None:
-        self._lost: dict[int, Change] = {}  # what the transaction that is told did to our tables, by family
+        # What the transaction that is being told took from our tables, by family.
+        self._lost: dict[int, Change] = {}
+        self._elements: set[int] = set()  # families with an element of a set taken out
 
     def have_gap(self) -> None:
         """Some were lost."""
-        self._lost.clear()
+        self._forget()
 
     def judge(self, data: bytes) -> Change:
         """What the messages in a datagram say."""
@@ -87,7 +91,9 @@ class Messages:
     def _judge(self, message: int, body: bytes) -> Change:
         if message == _NEWGEN:  # the end of a transaction
             found = max(self._lost.values(), default=Change.NONE)
-            self._lost.clear()
+            if self._elements:
+                found = max(found, Change.OURS)
+            self._forget()
             return found
         if message not in _NAMES:
             return Change.NONE
@@ -104,10 +110,19 @@ class Messages:
     def _note(self, message: int, family: int) -> None:
         if message == _NEWTABLE:
             self._lost.pop(family, None)  # put in the place of what it was: our own doing
+            self._elements.discard(family)
         elif message == _DELTABLE:
             self._lost[family] = Change.GONE
+        elif message == _DELSETELEM:
+            self._elements.add(family)
+        elif message == _NEWSETELEM:
+            self._elements.discard(family)  # out and in again is how a timeout is renewed
         elif message not in _NEW:
-            self._lost.setdefault(family, Change.SOME)
+            self._lost.setdefault(family, Change.OURS)
+
+    def _forget(self) -> None:
+        self._lost.clear()
+        self._elements.clear()
 
 
 class Notifications:
