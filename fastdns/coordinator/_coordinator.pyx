@@ -39,7 +39,7 @@ from fastdns._sys cimport EPOLL_CLOEXEC, epoll_create1
 from fastdns.coordinator._channels cimport channel_clear
 from fastdns.coordinator._connection cimport connections_open
 from fastdns.coordinator._cut cimport cut_open
-from fastdns.coordinator._deaths cimport death_t, deaths_recover, quarantine_open
+from fastdns.coordinator._deaths cimport death_t, deaths_recover, quarantine_count
 from fastdns.coordinator._hand cimport hand_clear
 from fastdns.coordinator._inflight cimport inflight_open
 from fastdns.coordinator._loop cimport loop_run
@@ -223,7 +223,7 @@ cdef class Coordinator:
         cdef uint32_t octets
         cdef int i
         deaths_recover(self.c.post, self.c.now_ms, deaths)
-        quarantine_open(self.c)
+        quarantine_count(self.c)
         found = []
         for i in range(2):
             if deaths[i].note != NULL:

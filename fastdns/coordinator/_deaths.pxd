@@ -13,8 +13,9 @@ ctypedef struct death_t:
 # Read a predecessor's notes, the loop's and the thread's, and clear them.
 cdef void deaths_recover(fd_post_t *post, uint64_t now_ms, death_t[2] out) noexcept nogil
 
-# Count the suspects into c.suspected and those in quarantine into c.quarantined; after deaths_recover.
-cdef void quarantine_open(coordinator_t *c) noexcept nogil
+# Count the suspects into c.suspected and those in quarantine into c.quarantined: after deaths_recover, and
+# now and then, since a quarantine ends.
+cdef void quarantine_count(coordinator_t *c) noexcept nogil
 
 # The key was answered: it kills nobody.
 cdef void suspect_cleared(coordinator_t *c, uint64_t key_hash) noexcept nogil

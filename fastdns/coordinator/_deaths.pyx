@@ -42,7 +42,7 @@ cdef void deaths_recover(fd_post_t *post, uint64_t now_ms, death_t[2] out) noexc
     hand_clear(&post.thread_in_hand)
 
 
-cdef void quarantine_open(coordinator_t *c) noexcept nogil:
+cdef void quarantine_count(coordinator_t *c) noexcept nogil:
     c.suspected = suspects_count(c.post.suspects, 1, c.now_ms)
     c.quarantined = suspects_count(c.post.suspects, DEATHS_MAX, c.now_ms)
 

@@ -37,6 +37,7 @@ from fastdns._sys cimport (
 )
 from fastdns.coordinator._channels cimport channel_is_tcp
 from fastdns.coordinator._connection cimport connection_event, connection_message
+from fastdns.coordinator._deaths cimport quarantine_count
 from fastdns.coordinator._delivery cimport wake_workers
 from fastdns.coordinator._exchange cimport exchange_own, exchange_response, exchange_silence
 from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
@@ -222,6 +223,7 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
         tcp_tend(c)
         note_waits(c)
         resume_watch(c)
+        quarantine_count(c)
         tend_ms[0] = c.now_ms + TEND_MS
 
 

@@ -30,8 +30,6 @@ class Ask:
     says: str = ""
     ours: str = ""
     differs: str = ""
-    upstream_issue: str = ""  #: what of it the upstream engine delivers
-    open: str = ""  #: what is not as it should be yet; neither fails nor passes unseen
     wait: float = 0.0  #: s after the query before
     tcp: bool = False
     v6: bool = False

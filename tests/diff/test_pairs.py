@@ -22,10 +22,6 @@ def _pairs(for_fastdns: bool) -> list[ParameterSet]:
     for case in CASES:
         for number, ask in enumerate(case.asks):
             marks = [] if case.default and (case in BOTH or not for_fastdns) else [pytest.mark.diff]
-            if for_fastdns and (ask.upstream_issue or ask.open):
-                reason = ask.open or f"upstream-issue: {ask.upstream_issue}"
-                # What passes must lose its mark; a pair of the upstream issue may pass by chance.
-                marks += [pytest.mark.xfail(reason=reason, strict=bool(ask.open))]
             look = ask.look.replace("::", "..")
             found.append(pytest.param(case, number, ask, id=f"{case.name}-{number}-{look}", marks=marks))
     return found
