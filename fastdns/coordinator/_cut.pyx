@@ -47,9 +47,11 @@ cdef enum:
     LEARN_PER_S = 200            # questions for all looks together
     LEFT_MS = 200                # of an ancestor's life, for what is made of it; below _ahead's LEAD_MIN_MS
     SOA_NUMBERS = 20             # octets behind the names of its rdata; RFC 1035 s3.3.13
+    UNDERSCORE = 0x5f
 
 
-# The ancestors of a name below its zone, the zone's child first.
+# The ancestors of a name below its zone, the zone's child first. Those from an underscored one on (RFC 8552)
+# are left out: CoreDNS answers _http._tcp.name and denies _tcp.name.
 ctypedef struct ancestors_t:
     question_t question          # for any of them: of type A, without key flags
     uint32_t zone
@@ -97,6 +99,8 @@ cdef bint list_ancestors(const coordinator_t *c, const question_t *question, con
     out.count = 0
     while count > 1 and out.count < DEPTH:   # the name itself, labels[0], is none
         count -= 1
+        if qname[labels[count] + 1] == UNDERSCORE:
+            break
         out.off[out.count] = labels[count]
         out.count += 1
     return out.count != 0

@@ -72,6 +72,15 @@ def _also_over_tcp(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
     return not any(one.tcp for one in theirs.asked) and theirs.asked < ours.asked
 
 
+def _ancestor_asked(_case: Case, ask: Ask, theirs: Seen, ours: Seen) -> bool:
+    more = ours.asked - theirs.asked
+    return (
+        theirs.rcode == ours.rcode == "NXDOMAIN"
+        and theirs.asked < ours.asked
+        and all(one.rdtype == "A" and ask.name.endswith(f".{one.name}") for one in more)
+    )
+
+
 def _bare_error(_case: Case, _ask: Ask, theirs: Seen, ours: Seen) -> bool:
     return theirs.rcode == ours.rcode and ours.rcode in _BARE
 
@@ -86,6 +95,7 @@ EVERYWHERE = (
     Everywhere("ra", "flag.RA", _always_ra),
     Everywhere("upstream-protocol", "asked.over", _over_udp),
     Everywhere("upstream-tc", "asked.over", _also_over_tcp),
+    Everywhere("ancestor-asked", "asked", _ancestor_asked),
     Everywhere("error-question", "question", _bare_error),
     Everywhere("error-question", "edns", _bare_error),
 )  # fmt: skip

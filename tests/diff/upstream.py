@@ -4,7 +4,7 @@
     "www.example.test. A": says("@ 300 A 192.0.2.1"),
     "flaky.example.test. A": (says(rcode="SERVFAIL"), says("@ 300 A 192.0.2.1")),     # first, then ever after
 
-A name without a row is NXDOMAIN with an SOA; one that has rows for other types only is NODATA with an SOA.
+A name without a row at or below it is NXDOMAIN, one without a row for the type NODATA, with an SOA both.
 In a record `@` is the qname as it was asked and `{n}` how often this name and type were asked so far.
 """
 
@@ -68,7 +68,12 @@ class Table:
     names: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.names = {key.split()[0] for key in self.rows}
+        self.names = set()
+        for key in self.rows:
+            name = key.split()[0]
+            while name and name not in self.names:  # an empty non-terminal exists, too
+                self.names.add(name)
+                name = name.partition(".")[2]
 
     def __call__(self, question: Question) -> Sequence[Reply]:
         name = question.message.question[0].name.to_text().lower()

@@ -72,6 +72,23 @@ def test_what_lies_below_a_name_that_does_not_exist_is_not_asked() -> None:
         assert (w.count("cut_answers"), w.count("cut_questions")) == (2, 3)
 
 
+def test_an_underscored_ancestor_says_nothing() -> None:
+    """CoreDNS answers _http._tcp.web and denies _tcp.web, which it takes for an endpoint's name."""
+    port = f"_http._tcp.{SERVICE}"
+    says = cluster(SERVICE, port)
+
+    def play(asked: Asked) -> Reply:
+        if asked.qname == f"_tcp.{SERVICE}":
+            return cluster(SERVICE)(asked)
+        return says(asked)
+
+    with Upstream(play) as up, served(up) as w:
+        assert w.ask(f"_tcp.{SERVICE}").message().rcode() == dns.rcode.NXDOMAIN
+        assert w.ask(f"_nothing._tcp.{SERVICE}", "SRV").message().rcode() == dns.rcode.NXDOMAIN
+        assert w.ask(port).message().answer
+        assert w.count("cut_answers") == 0
+
+
 def test_what_exists_is_asked_without_more() -> None:
     with Upstream(cluster(SERVICE)) as up, served(up) as w:
         assert w.ask(SERVICE).message().answer

@@ -27,6 +27,7 @@ from fastdns.control.addresses import Endpoint
 from fastdns.control.config.cluster import cluster_blocks, lie_below
 from fastdns.control.config.forward import To
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock, Settings
+from fastdns.control.config.names import is_below
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.stale import stale_of
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
@@ -309,7 +310,11 @@ class _Compiler:
         if block.cache is None or len(block.forward) != 1 or block.forward[0].except_:
             return False
         zones = self.corefile.settings.nxdomain_cut
-        return place in self.cluster if zones is None else lie_below(block, zones)
+        if zones is not None:
+            return lie_below(block, zones)
+        # CoreDNS answers services' reverse names itself and has the others from elsewhere, where ancestors of
+        # both may well not exist.
+        return place in self.cluster and not any(is_below(zone, "arpa.") for zone in block.zones)
 
     def _preferred(self, block: ServerBlock) -> tuple[str, ...]:
         networks = block.loadbalance.prefer if block.loadbalance is not None else ()
