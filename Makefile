@@ -29,7 +29,7 @@ DEBUG_BUILT := $(VENV)/.stamp-debug
 # What `make test` does where a program that a test needs can't be had: the test says so, unless nothing may be missing.
 GO_ON := { test -z "$${FASTDNS_REQUIRE_PEERS:-}" && echo "going on: tests that need these are skipped"; }
 
-.PHONY: help run test stress full-stress full-reload full-node diff slow image lint format build debug tools micro bench peers fuzz clean distclean
+.PHONY: help run test stress full-stress full-reload full-node full-upstream diff slow image lint format build debug tools micro bench peers fuzz clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,10 @@ full-reload: build  ## 500 reloads under load: some 11 minutes
 full-node: FASTDNS_FULL := 1
 full-node: build tools  ## a node's network with the full counts: 1,000 starts and kills, 10 minutes without CPU time
 	$(PYTEST) -m "slow or not slow" tests/system/node $(PYTEST_ARGS)
+
+full-upstream: FASTDNS_FULL := 1
+full-upstream: build tools  ## outages and TCP upstreams with the full counts and the limits of a quiet machine
+	$(PYTEST) tests/system/test_stale.py tests/system/test_tcp_upstreams.py $(PYTEST_ARGS)
 
 diff: build tools  ## node-cache and fastdns side by side: all pairs
 	$(PYTEST) -m "diff or not diff" tests/diff $(PYTEST_ARGS)

@@ -14,6 +14,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from tests.counts import is_full
 from tests.mock_upstream import Question, Reply, answer, failure, mock_upstream
 from tests.system.clients import Client, Variant
 from tests.system.server import Server, serve
@@ -23,7 +24,7 @@ EDNS = Variant(edns=1232)
 STALE = dns.edns.EDECode.STALE_ANSWER
 TTL_S = 1
 WAIT_S = 0.2  # what upstream gets
-NOISE_S = 0.1  # of a machine that compiles something else; 5 ms are allowed on a quiet one
+NOISE_S = 0.005 if is_full() else 0.3  # client and upstream are Python, and share a machine with other work
 BACK_S = 1.0  # from the upstream's return to the last stale answer
 
 
@@ -92,10 +93,10 @@ def test_an_upstream_that_is_off_costs_its_wait_and_no_answer(off_s: float) -> N
                 assert is_stale(reply), reply
                 assert addresses(reply) == [OLD]
                 waits.append(wait)
-        assert p99(waits) <= WAIT_S + 0.005 + NOISE_S
+        assert p99(waits) <= WAIT_S + NOISE_S
         if off_s > 4.5:
             last = [wait for _, wait in ask_all(server, names).values()]
-            assert p99(last) < NOISE_S  # answered as hits
+            assert p99(last) < WAIT_S  # answered as hits
         script.state = "on"
         back = time.monotonic()
         began = back
