@@ -11,14 +11,27 @@ waited for, the zone's own child on the way to the name is asked for (type A), t
 does not exist. What is stored by then is not asked: in a cluster that is all but the last. LOOKS of
 them are under way at most, and put LEARN_PER_S questions. An ancestor that answers is asked for again
 ahead of its end (_ahead), or each of its ends would cost the questions that meet it, and the look.
+
+CoreDNS denies some names that have others below them: a service's ``_tcp``, another cluster's name above its
+endpoints, ``dns`` above its own ``ns.dns``. So nothing follows from an ancestor with an underscore (RFC 8552),
+from one deeper than search lists lead, and from one above the zone's own server.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastdns._memory cimport fd_take
-from fastdns._name cimport get_u16, key_extra, name_expand, name_fold_hash, name_skip, put_u16, put_u32
-from fastdns._proto cimport CLASS_IN, HEADER_LEN, TYPE_A, TYPE_DS, TYPE_SOA
+from fastdns._name cimport (
+    get_u16,
+    key_extra,
+    name_expand,
+    name_fold_hash,
+    name_length,
+    name_skip,
+    put_u16,
+    put_u32,
+)
+from fastdns._proto cimport CLASS_IN, HEADER_LEN, NAME_MAX, RR_FIXED_LEN, TYPE_A, TYPE_DS, TYPE_SOA
 from fastdns._response cimport RESPONSE_OK, parse_response
 from fastdns._shm cimport (
     FD_BLOCK_CUT,
@@ -36,13 +49,14 @@ from fastdns._stats cimport FD_C_cut_answers, FD_C_cut_questions, bump
 from fastdns.coordinator._conclude cimport conclude_since
 from fastdns.coordinator._deaths cimport quarantine_refuses
 from fastdns.coordinator._inflight cimport flight_begin, flight_qname, inflight_find
+from fastdns.coordinator._names cimport name_below
 from fastdns.coordinator._slow cimport slow_message
 from fastdns.coordinator._state cimport FLIGHT_LOOK, LOOKS, NONE, coordinator_t, flight_t, look_t, question_t
 from fastdns.coordinator._store cimport store_led
 from fastdns.coordinator._stored cimport find_stored
 
 cdef enum:
-    DEPTH = 8                    # ancestors that are looked at, from the zone's children down
+    DEPTH = 3                    # ancestors that are looked at: SOMETHING.NAMESPACE.svc below the zone
     LOOK_MS = 2000               # a look that takes longer is given up
     LEARN_PER_S = 200            # questions for all looks together
     LEFT_MS = 200                # of an ancestor's life, for what is made of it; below _ahead's LEAD_MIN_MS
@@ -50,8 +64,7 @@ cdef enum:
     UNDERSCORE = 0x5f
 
 
-# The ancestors of a name below its zone, the zone's child first. Those from an underscored one on (RFC 8552)
-# are left out: CoreDNS answers _http._tcp.name and denies _tcp.name.
+# The ancestors of a name below its zone, the zone's child first, those from an underscored one on left out.
 ctypedef struct ancestors_t:
     question_t question          # for any of them: of type A, without key flags
     uint32_t zone
@@ -145,10 +158,17 @@ cdef uint32_t write_soa(const uint8_t *msg, uint32_t msg_len, uint32_t ttl_off, 
     return <uint32_t>(p - out) + octets
 
 
+cdef bint serves_below(const uint8_t *soa, const uint8_t *name, uint32_t name_len) noexcept nogil:
+    # Whether the server that an SOA of write_soa names is the name or stands below it.
+    cdef const uint8_t *mname = soa + name_length(soa, NAME_MAX) + RR_FIXED_LEN
+    return name_below(mname, name_length(mname, NAME_MAX), name, name_len)
+
+
 cdef uint32_t write_denial(coordinator_t *c, const flight_t *flight, const question_t *question,
                            const uint8_t *name, const fd_entry_t *entry) noexcept nogil:
     # To c.restored: the answer to the flight's question that follows from an ancestor's NXDOMAIN.
-    # 0: nothing follows, as it has more records than an SOA (an alias exists; what it leads to doesn't).
+    # 0: nothing follows, as it has more records than an SOA (an alias exists; what it leads to doesn't), or
+    # the zone's own server stands below it (CoreDNS has ns.dns and denies dns).
     cdef const question_t *asked = &flight.question
     cdef uint8_t *out = c.restored
     cdef uint32_t head = HEADER_LEN + asked.qname_len + 4u
@@ -166,7 +186,9 @@ cdef uint32_t write_denial(coordinator_t *c, const flight_t *flight, const quest
     put_u16(out + head - 4, asked.qtype)
     put_u16(out + head - 2, asked.qclass)
     octets = write_soa(c.made, octets, c.response.ttl_off[0], entry.ttl_s, out + head)
-    return head + octets if octets else 0
+    if octets == 0 or serves_below(out + head, name, question.qname_len):
+        return 0
+    return head + octets
 
 
 cdef bint cut_answer(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -185,9 +207,11 @@ cdef bint cut_answer(coordinator_t *c, uint32_t index) noexcept nogil:
         if entry == NULL or entry.kind != FD_ENTRY_NXDOMAIN or entry.marks & FD_ENTRY_CHANGED:
             continue
         since_ms = entry.stored_ms
-        store_led(c.store, entry)
         octets = write_denial(c, flight, &ancestors.question, <uint8_t *>name, entry)
-        if octets and conclude_since(c, index, c.restored, octets, since_ms):
+        if octets == 0:
+            continue
+        store_led(c.store, entry)
+        if conclude_since(c, index, c.restored, octets, since_ms):
             bump(c.counters, FD_C_cut_answers, 1)
             return True
     return False

@@ -370,7 +370,7 @@ def cutting(text: str) -> dict[str, tuple[bool, bool]]:
 @pytest.mark.parametrize(
     ("settings", "cut", "learn"),
     [
-        ("", "cluster.local. example.net.", "cluster.local. example.net."),
+        ("", "cluster.local.", "cluster.local."),
         ("fastdns {\ncluster_zones cluster.local\n}\n", "cluster.local.", "cluster.local."),
         ("fastdns {\nnxdomain_cut\n}\n", "", ""),
         (
@@ -385,6 +385,14 @@ def test_where_nothing_exists_below_what_does_not(settings: str, cut: str, learn
     found = cutting(settings + RKE2.format(f"cache\n{BIND}"))
     assert {name for name, (cuts, _) in found.items() if cuts} == set(cut.split())
     assert {name for name, (_, learns) in found.items() if learns} == set(learn.split())
+
+
+def test_the_reverse_zones_of_a_cluster_are_not_cut() -> None:
+    """CoreDNS denies 43.10.in-addr.arpa and has 10.0.43.10.in-addr.arpa."""
+    found = cutting(RKE2.format(f"cache\n{BIND}").replace("cluster.local", "k8s.corp"))
+    assert {name for name, (cuts, _) in found.items() if cuts} == {"k8s.corp.", "example.net."}
+    settings = "fastdns {\ncluster_zones in-addr.arpa\n}\n"
+    assert not any(cuts for cuts, _ in cutting(settings + RKE2.format(f"cache\n{BIND}")).values())
 
 
 def test_a_cut_needs_a_cache_and_one_source() -> None:

@@ -162,6 +162,33 @@ def test_a_client_that_wants_proofs_is_not_cut_off() -> None:
         assert len(up.asked) == 5
 
 
+def test_what_stands_above_the_zone_s_own_server_says_nothing() -> None:
+    """CoreDNS answers ns.dns, which its SOA names, and denies dns."""
+    server = f"ns.dns.{CLUSTER}"
+
+    def play(asked: Asked) -> Reply:
+        return cluster(SERVICE)(asked) if asked.qname == f"dns.{CLUSTER}" else cluster(server)(asked)
+
+    with Upstream(play) as up, served(up) as w:
+        assert w.ask(f"x.dns.{CLUSTER}").rcode == dns.rcode.NXDOMAIN
+        assert w.ask(f"dns.{CLUSTER}").rcode == dns.rcode.NXDOMAIN
+        assert w.ask(server).message().answer
+        assert w.count("cut_answers") == 0
+
+
+def test_what_stands_deeper_than_search_lists_lead_is_asked() -> None:
+    """Of another cluster's service CoreDNS answers e1.c2.web and denies c2.web, as if an endpoint's name."""
+    endpoint = f"e1.c2.{SERVICE}"
+
+    def play(asked: Asked) -> Reply:
+        return cluster(SERVICE, *() if asked.qname == f"c2.{SERVICE}" else (endpoint,))(asked)
+
+    with Upstream(play) as up, served(up) as w:
+        assert w.ask(f"e2.c2.{SERVICE}").rcode == dns.rcode.NXDOMAIN
+        assert w.ask(f"c2.{SERVICE}").rcode == dns.rcode.NXDOMAIN
+        assert w.ask(endpoint).message().answer
+
+
 def test_where_nothing_is_learned_what_is_known_counts() -> None:
     known = block(Forward((0,)), **CUT | {"cut_learn": False})
     with Upstream(cluster(SERVICE)) as up, served(up, known) as w:

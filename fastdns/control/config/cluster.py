@@ -11,6 +11,7 @@ from fastdns.control.config.names import is_below
 #: the reverse zone, which node-cache's templates send there.
 _DOMAIN: Final = "cluster.local."
 _REVERSE: Final = "in-addr.arpa."
+_ARPA: Final = "arpa."  #: above all reverse zones
 
 
 def cluster_blocks(corefile: Corefile) -> frozenset[int]:
@@ -25,6 +26,22 @@ def cluster_blocks(corefile: Corefile) -> frozenset[int]:
         place
         for place, one in enumerate(corefile.blocks)
         if "." not in one.zones and one.forward and _asked(one) <= servers
+    )
+
+
+def domain_blocks(corefile: Corefile) -> frozenset[int]:
+    """Of these, the blocks of the cluster's own domain: what CoreDNS answers of its own knowledge.
+
+    A zone that it sends on to other servers is none. Nor is a reverse zone, though it is the cluster's: of an
+    address's name CoreDNS knows the whole alone, and denies what lies above (``43.10.in-addr.arpa``).
+    """
+    places = cluster_blocks(corefile)
+    if corefile.settings.cluster_zones is None:
+        known = frozenset(place for place in places if lie_below(corefile.blocks[place], (_DOMAIN,)))
+        if known:
+            return known
+    return frozenset(
+        place for place in places if not any(is_below(zone, _ARPA) for zone in corefile.blocks[place].zones)
     )
 
 

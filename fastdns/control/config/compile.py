@@ -24,10 +24,9 @@ from fastdns.control._tables import (
     MAX_ZONES,
 )
 from fastdns.control.addresses import Endpoint
-from fastdns.control.config.cluster import cluster_blocks, lie_below
+from fastdns.control.config.cluster import cluster_blocks, domain_blocks, lie_below
 from fastdns.control.config.forward import To
 from fastdns.control.config.model import Corefile, Forward, Key, ServerBlock, Settings
-from fastdns.control.config.names import is_below
 from fastdns.control.config.numbering import Numbers
 from fastdns.control.config.stale import stale_of
 from fastdns.control.config.steps import is_refused, needs_client, steps_of
@@ -101,6 +100,7 @@ class _Compiler:
         self.warnings: list[str] = []
         self.served = list(self._served())
         self.cluster = cluster_blocks(corefile)
+        self.domain = domain_blocks(corefile)
         self.endpoints = tuple(dict.fromkeys(one.endpoint for one in self.served))
         self.upstream_numbers: dict[str, int] = {}
         self.from_files: dict[str, str] = {}  # upstreams of resolv.conf files: what the text calls them
@@ -310,11 +310,7 @@ class _Compiler:
         if block.cache is None or len(block.forward) != 1 or block.forward[0].except_:
             return False
         zones = self.corefile.settings.nxdomain_cut
-        if zones is not None:
-            return lie_below(block, zones)
-        # CoreDNS answers services' reverse names itself and has the others from elsewhere, where ancestors of
-        # both may well not exist.
-        return place in self.cluster and not any(is_below(zone, "arpa.") for zone in block.zones)
+        return place in self.domain if zones is None else lie_below(block, zones)
 
     def _preferred(self, block: ServerBlock) -> tuple[str, ...]:
         networks = block.loadbalance.prefer if block.loadbalance is not None else ()

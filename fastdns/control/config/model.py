@@ -177,8 +177,8 @@ class Settings:
         Option(
             "nxdomain_cut",
             Several(k.Zones(), least=0),
-            "zones in which nothing exists below a name that does not (RFC 8020); not said: the cluster's;"
-            " no zone: nowhere",
+            "zones in which nothing exists below a name that does not (RFC 8020); not said: the cluster's"
+            " domain; no zone: nowhere",
         ),
     ] = None
 
