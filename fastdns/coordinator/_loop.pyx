@@ -9,6 +9,7 @@ with little to do, for 100 ms at most, and wakes each worker twice a round at mo
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
+from libc.string cimport memset
 
 from fastdns._ring cimport ring_empty, ring_next, ring_record_len, ring_release
 from fastdns._shm cimport (
@@ -40,7 +41,14 @@ from fastdns.coordinator._connection cimport connection_event, connection_messag
 from fastdns.coordinator._deaths cimport quarantine_count
 from fastdns.coordinator._delivery cimport wake_workers
 from fastdns.coordinator._exchange cimport exchange_own, exchange_response, exchange_silence
-from fastdns.coordinator._net cimport CLOCK_BOOTTIME, clock_gettime, timespec
+from fastdns.coordinator._net cimport (
+    CLOCK_BOOTTIME,
+    PR_SET_TIMERSLACK,
+    clock_gettime,
+    nanosleep,
+    prctl,
+    timespec,
+)
 from fastdns.coordinator._queue cimport slow_flush
 from fastdns.coordinator._resume cimport resume_flights, resume_watch
 from fastdns.coordinator._settle cimport settle
@@ -61,7 +69,17 @@ cdef enum:
     SWEEP_MS = 10                # between two pieces of the cache's upkeep
     STOP_MS = 5000               # for what is in flight when we are told to leave
     BUSY = 8                     # questions or responses in a round: more are likely there by now
+    ROUNDS_A_MS = 8              # with little to do in each: from there on they wait for company
+    PAUSE_NS = 40_000            # that they wait
+    TIMER_SLACK_NS = 1_000       # 50,000 where nobody says so
     WAKE_EVENT = 0xffffffff      # no channel has this number
+
+
+# How fast rounds with little to do follow one another.
+ctypedef struct pace_t:
+    uint64_t since_ms
+    uint32_t rounds
+    bint fast
 
 
 cdef void read_clock(coordinator_t *c) noexcept nogil:
@@ -196,6 +214,23 @@ cdef int wait_for_events(coordinator_t *c, bint may_sleep, epoll_event *events) 
     return count
 
 
+cdef void moderate(coordinator_t *c, pace_t *pace, uint32_t work) noexcept nogil:
+    # As a network card does with its interrupts: where answers come one by one and fast, each would cost
+    # wake-ups of two processes, which are dearer than the rest of a miss. A lone question doesn't wait.
+    cdef timespec pause
+    if c.now_ms != pace.since_ms:
+        pace.fast = pace.rounds >= <uint32_t>ROUNDS_A_MS * (c.now_ms - pace.since_ms)
+        pace.since_ms = c.now_ms
+        pace.rounds = 0
+    if work == 0 or work >= <uint32_t>BUSY:
+        return
+    pace.rounds += 1
+    if pace.fast:
+        pause.tv_sec = 0
+        pause.tv_nsec = PAUSE_NS
+        nanosleep(&pause, NULL)
+
+
 cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
     cdef uint32_t stop = fd_load32(&c.post.stop)
     if stop == FD_STOP_NO or stop == FD_STOP_NOW:
@@ -234,7 +269,10 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
     cdef uint64_t sweep_ms = 0
     cdef uint32_t timer
     cdef uint32_t work = BUSY
+    cdef pace_t pace
     cdef int count
+    memset(&pace, 0, sizeof(pace_t))
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS, 0, 0, 0)
     if watch(c.epoll, c.wake, EPOLLIN | EPOLLET, WAKE_EVENT) != 0:
         abort()
     read_clock(c)
@@ -244,6 +282,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
     while not leaving(c, &stop_ms):
         # After a round with much to do the kernel is only asked: that spares the workers a wake-up
         # for each of their batches. After a lone question the sleep comes at once.
+        moderate(c, &pace, work)
         count = wait_for_events(c, work < BUSY, events)
         read_clock(c)
         beat(c)

@@ -51,5 +51,11 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int clock_gettime(int clock, timespec *out)
+    int nanosleep(const timespec *duration, timespec *rest)
     enum:
         CLOCK_BOOTTIME
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+    enum:
+        PR_SET_TIMERSLACK
