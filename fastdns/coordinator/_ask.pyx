@@ -32,7 +32,6 @@ from fastdns.coordinator._state cimport (
     FLIGHT_LATE,
     FLIGHT_MAY_HEDGE,
     FLIGHT_NO_EDNS,
-    FLIGHT_SLOW,
     FLIGHT_TCP,
     NONE,
     ask_rc,
@@ -281,15 +280,22 @@ cdef void ask_tcp_again(coordinator_t *c, uint32_t index) noexcept nogil:
     ask(c, index)
 
 
+cdef void out_of_time(coordinator_t *c, uint32_t index) noexcept nogil:
+    cdef flight_t *flight = &c.flights[index]
+    if flight.attempts == NONE:
+        # The Python thread has it, or it waits for another flight's answer, or there was never a socket for it:
+        # that says nothing of an upstream, and it may have none.
+        fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
+        return
+    health_doubt(c, flight, flight.upstream)
+    fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
+
+
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t next_upstream
     if c.now_ms >= flight.deadline_ms:
-        if flight.state & FLIGHT_SLOW:
-            fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
-        else:
-            health_doubt(c, flight, flight.upstream)
-            fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
+        out_of_time(c, index)
         return
     if flight.state & FLIGHT_MAY_HEDGE:
         hedge(c, index)

@@ -2,6 +2,7 @@
 """Steps of a block's chain that need the Python thread: through the loop, there and back."""
 
 import json
+import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -165,3 +166,20 @@ def test_answers_that_come_late_are_nobodys() -> None:
         assert w.ask_failing("x.corp.") == EDE_NO_REACHABLE_AUTHORITY
         one.play = address
         assert w.ask("y.corp.").message().answer
+
+
+def test_who_waits_for_a_later_questions_answer_ends_first() -> None:
+    """The thread is busy and comes to an alias when its target is under way already: the alias's time ends
+    before the target's, and it has no upstream that could have failed it."""
+    other = template(match=[r"^n\d"], answer=["{{ .Name }} 60 IN A 10.0.0.7"], fallthrough=[])
+    make = chain(
+        {".": block(other, FOLLOW, Forward((0,)), slow_limit=400)}, limits=Limits(question_deadline_ms=400)
+    )
+    with Server(silence) as one, world(one, make=make) as w:
+        tickets = {w.put(f"n{i}.test.") for i in range(300)}
+        tickets.add(w.put("alias.test."))
+        time.sleep(0.005)
+        tickets.add(w.put("target.test."))
+        assert w.take_all(len(tickets)).keys() == tickets
+        assert w.count("slow_full") == 0
+        assert w.alive()
