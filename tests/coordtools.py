@@ -172,6 +172,13 @@ def address(asked: Asked) -> bytes:
     return reply(asked, records(asked.qname, 300, "A", "192.0.2.1"))
 
 
+def plain_address(asked: Asked) -> bytes:
+    """The same without dnspython, which takes a second for thousands."""
+    name_end = asked.wire.index(b"\0", 12) + 1
+    record = b"\xc0\x0c\0\1\0\1\0\0\1\x2c\0\4\xc0\0\2\1"
+    return asked.wire[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + asked.wire[12 : name_end + 4] + record
+
+
 def silence(asked: Asked) -> None:
     return None
 

@@ -280,15 +280,28 @@ cdef void ask_tcp_again(coordinator_t *c, uint32_t index) noexcept nogil:
     ask(c, index)
 
 
+cdef inline bint nowhere(const flight_t *flight) noexcept nogil:
+    # Nothing is to be said of an upstream, and it may have none: the Python thread has it, or it waits for
+    # another flight's answer, or there was no socket for it.
+    return flight.attempts == NONE and flight.losses == 0
+
+
 cdef void out_of_time(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    if flight.attempts == NONE:
-        # The Python thread has it, or it waits for another flight's answer, or there was never a socket for it:
-        # that says nothing of an upstream, and it may have none.
+    if nowhere(flight):
         fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
         return
     health_doubt(c, flight, flight.upstream)
     fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
+
+
+cdef void ask_elsewhere(coordinator_t *c, uint32_t index) noexcept nogil:
+    # It could not be put, for want of a socket or of room: the next upstream's may be there (ports are taken by
+    # address), and nothing is held against this one.
+    cdef uint32_t other = policy_next(c, &c.flights[index])
+    if other != NONE and other != c.flights[index].upstream:
+        turn_to(c, index, other)
+    ask(c, index)
 
 
 cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
@@ -301,6 +314,9 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
         hedge(c, index)
         return
     flight.tries += 1
+    if nowhere(flight):
+        ask_elsewhere(c, index)
+        return
     if over_tcp(c, flight):
         ask_tcp_again(c, index)
         return

@@ -209,7 +209,7 @@ cdef void hand_over(coordinator_t *c, uint32_t index) noexcept nogil:
     while flight.attempts != NONE:
         attempt_remove(c, flight.attempts)
     flight_uncount(c, flight)
-    flight.tries = flight.failures = flight.failed_by = 0
+    flight.tries = flight.failures = flight.losses = flight.failed_by = 0
     flight.state &= ~<uint16_t>(FLIGHT_TCP | FLIGHT_NO_EDNS | FLIGHT_REFUSED | FLIGHT_LATE)
     go_on(c, index)
 

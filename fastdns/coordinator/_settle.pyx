@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of a round: what was put goes out, and channels that failed are sorted out.
 
-The questions of a channel that failed are asked again elsewhere at once, not after their silence.
+The questions of a channel that failed are asked again elsewhere at once, not after their silence; the oldest
+first, as their time ends first.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
@@ -26,13 +27,20 @@ from fastdns.coordinator._udp cimport udp_flush, udp_retire
 from fastdns.coordinator._upstream cimport SILENCES, upstream_silent
 
 
+cdef enum:
+    # A question may be what its connections are lost for: asked again at once each time it would end all others
+    # as well, for as long as it has. So many are as many as stand on one connection before another is opened: a
+    # server that closes after each answer gets through with them.
+    LOSSES_MAX = 32
+
+
 cdef uint32_t collect_orphans(coordinator_t *c, uint32_t channel) noexcept nogil:
     # Take all attempts off the channel; returns how many flights had one there.
     cdef uint32_t count = 0
     cdef uint32_t index
-    while c.channels[channel].attempts != NONE:
-        index = c.attempts[c.channels[channel].attempts].flight
-        attempt_remove(c, c.channels[channel].attempts)
+    while c.channels[channel].oldest != NONE:
+        index = c.attempts[c.channels[channel].oldest].flight
+        attempt_remove(c, c.channels[channel].oldest)
         if not c.flights[index].state & FLIGHT_ORPHAN:
             c.flights[index].state |= FLIGHT_ORPHAN
             c.orphans[count] = <uint16_t>index
@@ -48,8 +56,13 @@ cdef void rehome(coordinator_t *c, uint32_t index, uint32_t upstream, bint blame
             flight.refused |= <uint32_t>1 << upstream
             gave_up(c, flight, upstream)
         return                   # it is under way elsewhere already
-    if not blamed or turn_away(c, index):
-        ask_at_once(c, index)
+    if not blamed:
+        flight.losses = min(flight.losses + 1, 0xff)
+        if flight.losses > LOSSES_MAX:
+            return               # its timer goes on
+    elif not turn_away(c, index):
+        return
+    ask_at_once(c, index)
 
 
 cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:

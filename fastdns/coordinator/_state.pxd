@@ -121,6 +121,7 @@ ctypedef struct flight_t:        # a question under way
     uint8_t upstream             # asked last
     uint8_t tries                # at that upstream, in a row
     uint8_t failures             # channels that failed under it and said something of their upstream
+    uint8_t losses               # connections that were lost under it and said nothing of theirs
     uint8_t plugin               # FD_PLUGIN_*: what makes the answer
     uint8_t failed_by            # upstreams that were given up
     uint16_t state               # FLIGHT_*
@@ -174,6 +175,7 @@ ctypedef struct look_t:          # for the ancestor of a name that does not exis
     uint16_t zone
     uint16_t asked               # the last ancestor that was asked for, NONE: none yet
     uint8_t qname[256]
+
 ctypedef struct recheck_t:       # a `forward` whose upstreams are all silent (_recheck.pyx)
     const fd_forward_t *forward  # NULL: free
     const fd_block_t *block

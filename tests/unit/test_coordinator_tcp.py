@@ -12,11 +12,13 @@ from tests.coordtools import (
     ANSWER,
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
+    FAILURE,
     Asked,
     Reply,
     Upstream,
     address,
     closed_port,
+    plain_address,
     records,
     reply,
     silence,
@@ -130,6 +132,8 @@ def test_a_lost_connection_is_replaced_and_its_questions_asked_again() -> None:
         assert time.monotonic() - begin < 0.9  # not the silence of a second
         assert up.connections == 2
         assert w.count("upstream_tcp_broken") == 1
+        names = [asked.qname for asked in up.asked]
+        assert names[10:] == names[:10]  # the oldest first
 
 
 def reset(asked: Asked) -> Reply:
@@ -170,6 +174,27 @@ def test_an_upstream_that_closes_after_each_answer() -> None:
         assert set(found) == tickets
         assert up.connections >= len(tickets)
         assert w.count("upstream_retries") == 0
+
+
+def test_a_question_that_its_connections_are_reset_for() -> None:
+    """It is not asked again at once for as long as it has: the others' connections would end with its own."""
+
+    def play(asked: Asked) -> Reply:
+        if asked.wire[13:16] == b"bad":
+            raise ConnectionError
+        return plain_address(asked)
+
+    with Upstream(play, udp=False) as up, world(up, force_tcp=True, question_deadline_ms=1500) as w:
+        waiting = {w.put(f"n{i}.example.") for i in range(100)}  # on four connections
+        bad = w.put("bad.example.")
+        failed = 0
+        while (record := w.take()).ticket != bad:
+            waiting.remove(record.ticket)
+            failed += record.kind != ANSWER
+            waiting.add(w.put(f"n{record.ticket}.example."))
+        assert record.kind == FAILURE
+        assert failed == 0
+        assert sum(asked.wire[13:16] == b"bad" for asked in up.asked) < 45
 
 
 def test_all_upstreams_reset_all_connections() -> None:
