@@ -16,16 +16,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from fastdns import log
-from fastdns.control.apart import Apart, ApartError
+from fastdns.control.apart import ApartError
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.link import KeeperLink
 from fastdns.control.load import Loaded, Source, load_corefile, load_former, stamp_of
 from fastdns.control.model import Options
+from fastdns.control.offload import offload
 from fastdns.control.setup import endpoints, hand_over, open_listeners, plan_for, put_config
 from fastdns.errors import UsageError
 from fastdns.protocol import State
 
-_LOAD_S = 30.0  # a process that reads a Corefile and takes longer hangs
 _POLL_S = 10.0  # as often as node-cache looks at its ConfigMaps
 _ROLL_S = 30.0  # a rolling restart that takes longer is worth a line
 
@@ -134,7 +134,8 @@ class Reloader:
             due_s.append(self._poll_due_s)
         wait_s = max(0.0, min(due_s) - time.monotonic()) if due_s else None
         try:
-            await asyncio.wait_for(self._wake.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
         except TimeoutError:
             return
         self._wake.clear()
@@ -249,7 +250,7 @@ class Reloader:
     async def _load(self, text: str) -> Loaded:
         """The configuration that a text means, numbered after the running one's. Raises UsageError."""
         try:
-            return await work_apart(load_corefile, self._options, text, self.running)
+            return await offload(load_corefile, self._options, text, self.running)
         except ApartError as error:
             raise UsageError(str(error)) from None
 
@@ -339,7 +340,8 @@ class Reloader:
         number = self.running.config.number
         while self._rolled_number != number and self._failed_number != number:
             try:
-                await asyncio.wait_for(self._ended.wait(), _ROLL_S)
+                async with asyncio.timeout(_ROLL_S):
+                    await self._ended.wait()
             except TimeoutError:
                 log.error(f"configuration {number} has not reached all processes after {_ROLL_S:.0f} s")
             self._ended.clear()
@@ -348,7 +350,7 @@ class Reloader:
     async def _go_back(self, former: Loaded, failed: Loaded) -> None:
         """All children have the former configuration when this returns."""
         held = sum(1 << slot for slot in endpoints(failed.config))
-        back = await work_apart(load_former, former, failed)
+        back = await offload(load_former, former, failed)
         await self._apply(back, False)
         self.running = back
         self._line_up(held)
@@ -357,27 +359,6 @@ class Reloader:
         self._seen_stamps = tuple(stamp_of(one) for one in back.files)
         self._begin_watching()
         await self._roll()
-
-
-async def work_apart(function: Callable[..., Loaded], *arguments: object) -> Loaded:
-    """``function(*arguments)`` in a process of its own, while the loop goes on. Raises what it raised."""
-    loop = asyncio.get_running_loop()
-    work = Apart(function, arguments)
-    done = loop.create_future()
-
-    def on_readable() -> None:
-        if work.read() and not done.done():
-            done.set_result(None)
-
-    loop.add_reader(work.descriptor, on_readable)
-    try:
-        await asyncio.wait_for(done, _LOAD_S)
-        return work.outcome()  # type: ignore[return-value]
-    except TimeoutError:
-        raise ApartError(f"{work.name}: no end after {_LOAD_S:.0f} s") from None
-    finally:
-        loop.remove_reader(work.descriptor)
-        work.end()
 
 
 def _fraction() -> float:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""control/apart: a function in a process of its own; control/wirename: names on the wire."""
+"""control/apart, control/offload: a function in a process of its own; control/wirename: names on the wire."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 
 from fastdns.control.apart import ApartError, run_apart
+from fastdns.control.offload import offload
 from fastdns.control.wirename import wire_labels, wire_name
 from fastdns.errors import CorefileError
 from tests.wiretools import wire_names
@@ -52,6 +54,46 @@ def test_a_process_that_dies_hangs_or_meets_a_bug_is_an_error_in_one_line(
     with pytest.raises(ApartError, match="ZeroDivisionError"):
         run_apart(bug)
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+class Finished:
+    """An Apart whose outcome can be read at once."""
+
+    name = "it"
+
+    def __init__(self, *_: object) -> None:
+        self.descriptor, far = os.pipe()
+        os.close(far)
+
+    def read(self) -> bool:
+        return True
+
+    def outcome(self) -> int:
+        return 1
+
+    def end(self) -> None:
+        os.close(self.descriptor)
+
+
+def test_a_cancellation_is_not_lost_where_the_result_comes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever turn of the loop: a task that was cancelled before its end goes no further."""
+    monkeypatch.setattr("fastdns.control.offload.Apart", Finished)
+
+    async def cancel_after(turns: int) -> bool:
+        task = asyncio.create_task(offload(os.getpid))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.done():
+            return False
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled(), turns
+        return True
+
+    turns = 0
+    while asyncio.run(cancel_after(turns)):
+        turns += 1
+    assert turns > 2
 
 
 @given(wire_names)

@@ -27,7 +27,7 @@ from fastdns.control.addresses import Endpoint
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.node import jobs, watch
 from fastdns.control.node.model import ErrorType, Held, Link, Mode, NodeError, NodePlan, NodeState, Standing
-from fastdns.control.node.offload import offload
+from fastdns.control.offload import offload
 from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Address
 
@@ -235,7 +235,8 @@ class NodeNetwork:
         legacy, full, renew = clock() + _LEGACY_S, clock() + _FULL_S, clock() + self._renew_s()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._changed.wait()
             if not self._complete:
                 await asyncio.sleep(_RETRY_S)
                 await self._try_set_up()

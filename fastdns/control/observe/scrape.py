@@ -5,9 +5,9 @@ A process costs some 30 ms of CPU each time, a thousandth of a core where somebo
 control's loop goes on meanwhile.
 """
 
-from fastdns.control.apart import Apart, ApartError
 from fastdns.control.lean_asyncio import asyncio
 from fastdns.control.observe.names import Facts, Names
+from fastdns.control.offload import offload
 from fastdns.control.segments import Segments
 
 _LIMIT_S = 5.0  #: a scraper's own patience is 10 s
@@ -24,33 +24,8 @@ class Scraper:
         """The exposition. Raises FastDNSError."""
         async with self._turn:
             one = self._segments
-            keep = frozenset({one.config, one.board, one.post, one.ledger, *one.regions, *one.logs})
-            work = Apart(expose, (one, names, facts, gzipped), keep)
-            try:
-                await _wait(work)
-                found = work.outcome()
-                assert isinstance(found, bytes)
-                return found
-            finally:
-                work.end()
-
-
-async def _wait(work: Apart) -> None:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def on_readable() -> None:
-        if work.read() and not done.done():
-            done.set_result(None)
-
-    loop.add_reader(work.descriptor, on_readable)
-    try:
-        async with asyncio.timeout(_LIMIT_S):
-            await done
-    except TimeoutError:
-        raise ApartError(f"a scrape took more than {_LIMIT_S:.0f} s") from None
-    finally:
-        loop.remove_reader(work.descriptor)
+            keep = {one.config, one.board, one.post, one.ledger, *one.regions, *one.logs}
+            return await offload(expose, one, names, facts, gzipped, keep=keep, timeout_s=_LIMIT_S)
 
 
 def expose(segments: Segments, names: Names, facts: Facts, gzipped: bool) -> bytes:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A blocking function in a short-lived child: control's loop goes on, and its memory stays small.
 
-What the node needs (pyroute2, the output of nft and iptables) is used for moments and would be kept for life:
-pyroute2 alone is 14 MiB. A fork costs 2 ms and takes all of that along when it ends.
+What the node needs (pyroute2, the output of nft and iptables), a Corefile's grammar, a scrape's library: it is
+used for moments and would be kept for life; pyroute2 alone is 14 MiB. A fork costs 2 ms and takes all of that
+along when it ends.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +25,8 @@ async def offload(
 ) -> Result:
     """The result of ``function(*arguments)``, run in a child that keeps these descriptors.
 
-    Raises what it raised, where that is a FastDNSError, else ApartError.
+    Raises what it raised, where that is a FastDNSError, else ApartError. Cancelled: nothing that the child
+    has started goes on when this ends.
     """
     loop = asyncio.get_running_loop()
     work = Apart(function, arguments, frozenset(keep))
@@ -37,7 +39,8 @@ async def offload(
 
     loop.add_reader(work.descriptor, on_readable)
     try:
-        await asyncio.wait_for(ended.wait(), timeout_s)
+        async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 may swallow a cancellation
+            await ended.wait()
         return cast("Result", work.outcome())
     except TimeoutError:
         raise ApartError(f"{work.name}: no end after {timeout_s:.0f} s") from None
