@@ -2,6 +2,9 @@
 """A function in a short-lived process: what it imports and allocates is not kept for control's life.
 
 Control has one thread, so a fork in the middle of its loop finds no lock held.
+
+The process leads a group, in which the programs are that it starts (nft, iptables): whoever ends it before
+its time ends them, too. Control has orphans among its descendants given to it, so it can wait for them.
 """
 
 import contextlib
@@ -47,6 +50,7 @@ class Apart:
             raise ApartError(f"{self.name}: {error.strerror}") from None
         if self._pid == 0:
             _be_child(function, arguments, far, keep)
+        os.setpgid(self._pid, self._pid)  # here, too: whoever is first
         os.close(far)
         os.set_blocking(near, False)
         self.descriptor = near  #: readable when there is something of the outcome, or its end
@@ -70,11 +74,17 @@ class Apart:
         return found[0]
 
     def end(self) -> None:
-        """It has said all, or took too long: gone when this returns."""
+        """It has said all, or took too long: gone when this returns, with all that it started.
+
+        A program in the middle of a change of the kernel's rules is waited for: it ends with that. Programs
+        are waited for only by a process that is a subreaper, as control is (``become_subreaper``).
+        """
         os.close(self.descriptor)
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:  # itself first: only then are its orphans ours
+                os.waitpid(-self._pid, 0)
 
 
 def run_apart(function: Callable[..., Result], *arguments: object, timeout_s: float = 30.0) -> Result:
@@ -97,6 +107,7 @@ def _be_child(
 ) -> NoReturn:
     code = 1
     try:
+        os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         reset_signals()
         set_parent_death_signal(signal.SIGKILL)

@@ -27,6 +27,7 @@ from fastdns.errors import FastDNSError, HopelessError
 from fastdns.protocol import Kind, Message, State
 
 _DRAIN_S = 3.0  # for the node's rules at the end
+_CANCEL_S = 1.0  # for tasks to end, and what they have under way in other processes
 
 if TYPE_CHECKING:  # with a Corefile, or in node-cache's place only
     from fastdns.control.onnode import OnNode
@@ -131,10 +132,12 @@ class Life:
         task.add_done_callback(self._on_done)
         self._tasks.append(task)
 
-    def _cancel(self) -> None:
-        for task in self._tasks:
+    def _cancel(self) -> list[asyncio.Task[None]]:
+        """Returns those that have been told to end, and haven't yet."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        self._tasks.clear()
+        return tasks
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         # A part that fails takes control with it, and comes back with its next life.
@@ -175,9 +178,9 @@ class Life:
             self._reloader.has_failed(event.words[0])
         elif event.kind == Kind.STOPPING and not self._stopping:
             self._stopping = True
-            self._cancel()
+            ending = self._cancel()
             self._spawn(self._beat())
-            self._spawn(self._stop(signal.Signals(event.words[0])))
+            self._spawn(self._stop(signal.Signals(event.words[0]), ending))
 
     def _on_closed(self) -> None:
         """The keeper's end is closed: the workers have gone, or the keeper has."""
@@ -186,13 +189,18 @@ class Life:
         if not self._stopping and not self._end.done():
             self._end.set_result(0)
 
-    async def _stop(self, number: signal.Signals) -> None:
-        """The end, in the order of node-network.md, 4."""
+    async def _stop(self, number: signal.Signals, ending: list[asyncio.Task[None]]) -> None:
+        """The end, in the order of node-network.md, 4.
+
+        ending: tasks that must do nothing to the node any more once it is torn down.
+        """
         log.info(_SAID.get(number, f"{number.name}: Shutting down"))
         with contextlib.suppress(ChannelClosedError):
             if number != signal.SIGQUIT:
                 self._link.stop(ready_s=self._observer.lameduck_s + _DRAIN_S)
                 await self._observer.lameduck()
+            if ending:
+                await asyncio.wait(ending, timeout=_CANCEL_S)
             if self._node is not None:
                 await self._node.drain()
             self._link.stop()

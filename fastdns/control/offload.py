@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A blocking function in a short-lived child: control's loop goes on, and its memory stays small.
 
-What the node needs (pyroute2, the output of nft and iptables), a Corefile's grammar, a scrape's library: it is
-used for moments and would be kept for life; pyroute2 alone is 14 MiB. A fork costs 2 ms and takes all of that
-along when it ends.
+What the node needs (pyroute2, the output of nft and iptables), a Corefile's grammar, a scrape's library: all
+of it is used for moments and would be kept for life; pyroute2 alone is 14 MiB. A fork costs 2 ms and takes
+that along when it ends.
 """
 
 from collections.abc import Callable, Iterable

@@ -62,7 +62,7 @@ class OnNode:
             self._show()
 
     async def tend(self) -> None:
-        """Look after it until cancelled."""
+        """Look after it until cancelled; nothing of it goes on when this ends."""
         task = asyncio.create_task(self._network.tend())
         try:
             while not task.done():
@@ -71,6 +71,7 @@ class OnNode:
             await task
         finally:
             task.cancel()
+            await asyncio.wait((task,))
 
     async def drain(self) -> None:
         """The first step of the end: new questions go elsewhere."""

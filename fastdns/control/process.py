@@ -10,6 +10,7 @@ import os
 from typing import NoReturn
 
 from fastdns import child, log
+from fastdns._process import become_subreaper
 from fastdns._stats import Ledger, read_notes
 from fastdns.control.link import ChannelClosedError, KeeperLink
 from fastdns.control.load import corefile_source, first_load, recall
@@ -22,6 +23,7 @@ from fastdns.errors import FastDNSError, KeeperError
 def main(channel: int, options: Options) -> NoReturn:
     """Control's entry: ``channel`` is its end of the pair with the keeper."""
     child.begin("fastdns: control", {channel}, 0, 0)
+    become_subreaper()  # of what the short-lived processes leave: see apart
     code = 0
     try:
         code = serve(KeeperLink(channel), options)

@@ -3,14 +3,17 @@
 
 import asyncio
 import os
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.name
 import pytest
 from hypothesis import given
 
-from fastdns.control.apart import ApartError, run_apart
+from fastdns._process import become_subreaper
+from fastdns.control.apart import Apart, ApartError, run_apart
 from fastdns.control.offload import offload
 from fastdns.control.wirename import wire_labels, wire_name
 from fastdns.errors import CorefileError
@@ -54,6 +57,44 @@ def test_a_process_that_dies_hangs_or_meets_a_bug_is_an_error_in_one_line(
     with pytest.raises(ApartError, match="ZeroDivisionError"):
         run_apart(bug)
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+# A program that does something after a while, also when whoever started it is gone.
+LATER = "sleep 0.3; echo done >> {file}"
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo begun >> {file}; " + LATER,
+        "echo begun >> {file}; (" + LATER + ") & (" + LATER + ") & wait",
+        "(echo begun >> {file}; " + LATER + ") & exit 0",
+    ],
+)
+def test_what_it_has_started_ends_with_it(tmp_path: Path, script: str) -> None:
+    file = tmp_path / "file"
+
+    def work() -> None:
+        subprocess.run(["sh", "-c", script.format(file=file)], check=True)
+        time.sleep(60)
+
+    def begin_and_end() -> str:
+        become_subreaper()  # as control is
+        one = Apart(work, ())
+        wait_for(file.exists)
+        one.end()
+        return children()
+
+    assert run_apart(begin_and_end) == "", "all of it is gone, and reaped"
+    time.sleep(0.5)
+    assert file.read_text(encoding="ascii") == "begun\n"
 
 
 class Finished:

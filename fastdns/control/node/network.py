@@ -132,17 +132,19 @@ class NodeNetwork:
     async def _set_up(self) -> None:
         self._foreign = await self._others()
         if self.plan.setup_interface:
-            self._standing, link = await asyncio.gather(
-                offload(jobs.establish, self.plan, self._foreign),
-                offload(jobs.ensure_link, self.plan.interface),
-            )
-            self._link = link
-            self._report_link(link)
+            await _together(self._establish(), self._make_link())
         else:
-            self._standing = await offload(jobs.establish, self.plan, self._foreign)
+            await self._establish()
         self._report_rules()
         if self._link is not None:
             await self._place_addresses(self._link)
+
+    async def _establish(self) -> None:
+        self._standing = await offload(jobs.establish, self.plan, self._foreign)
+
+    async def _make_link(self) -> None:
+        self._link = await offload(jobs.ensure_link, self.plan.interface)
+        self._report_link(self._link)
 
     async def _place_addresses(self, link: Link) -> None:
         held = await offload(jobs.held, self.plan.addresses)
@@ -184,13 +186,18 @@ class NodeNetwork:
     # ---- all the time
 
     async def tend(self) -> None:
-        """Look after all of it until cancelled."""
+        """Look after all of it until cancelled; nothing of it goes on when this ends."""
         if self.plan.touches_nothing:
             await asyncio.Event().wait()
+        # Tables are put back beside whatever else is under way: it may wait for the xtables lock.
+        works = (self._restore_tables(), self._guarded(self._examine()), self._tend())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            # Tables are put back beside whatever else is under way: it may wait for the xtables lock.
-            await asyncio.gather(self._restore_tables(), self._guarded(self._examine()), self._tend())
+            await asyncio.gather(*tasks)
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             self._stop_listening()
 
     def _listen(self) -> None:
@@ -269,7 +276,7 @@ class NodeNetwork:
         if self.plan.mode is Mode.NONE:
             return
         if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
-            self._standing = await offload(jobs.establish, self.plan, self._foreign)
+            await self._establish()
         else:
             known = self._standing
             if self._touched:  # perhaps between a table's going in and its listing
@@ -368,6 +375,13 @@ class NodeNetwork:
         if text not in self._said:
             self._said.add(text)
             log.warning(text)
+
+
+async def _together(*steps: Coroutine[Any, Any, None]) -> None:
+    """Steps beside each other: none of them goes on when this ends. Raises the first error."""
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def _index_of(name: str) -> int:

@@ -156,8 +156,16 @@ class NodeServer:
     """fastdns in node-cache's place, with its flags, in a PID namespace of its own as in a container."""
 
     def __init__(
-        self, lab: Lab, *, linger: str = "10m", mode: str = "auto", bind: str = "", flags: Sequence[str] = ()
+        self,
+        lab: Lab,
+        *,
+        linger: str = "10m",
+        mode: str = "auto",
+        bind: str = "",
+        flags: Sequence[str] = (),
+        programs: Path | None = None,
     ) -> None:
+        """programs: a directory in which nft and iptables are looked for first."""
         self.lab = lab
         self._directory = tempfile.TemporaryDirectory(prefix="fastdns-node-")
         directory = Path(self._directory.name)
@@ -179,6 +187,7 @@ class NodeServer:
             sys.executable, "-P", "-c", _NODE_CACHE, "-localip", ",".join(addresses),
             "-basecorefile", str(base), "-conf", str(directory / "Corefile"), *flags,
         ]  # fmt: skip
+        path = os.environ["PATH"] if programs is None else f"{programs}:{os.environ['PATH']}"
         self.began = time.monotonic()
         with self._log.open("wb") as sink:
             self.process = subprocess.Popen(
@@ -186,7 +195,7 @@ class NodeServer:
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path},
             )
 
     def said(self) -> str:
@@ -235,10 +244,15 @@ class NodeServer:
 
 @contextlib.contextmanager
 def serving(
-    lab: Lab, *, linger: str = "10m", mode: str = "auto", flags: Sequence[str] = ()
+    lab: Lab,
+    *,
+    linger: str = "10m",
+    mode: str = "auto",
+    flags: Sequence[str] = (),
+    programs: Path | None = None,
 ) -> Iterator[NodeServer]:
     """fastdns on the node, all addresses there; killed at the end if it still runs."""
-    server = NodeServer(lab, linger=linger, mode=mode, flags=flags)
+    server = NodeServer(lab, linger=linger, mode=mode, flags=flags, programs=programs)
     try:
         server.wait_until_serving()
         yield server

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -217,21 +219,65 @@ HOLD = f"""table ip hold {{
 """
 
 
+@contextlib.contextmanager
+def pending_question(node: Lab) -> Iterator[None]:
+    """A question that has no answer before the block ends: so long lasts a drain, but for 5 s at most."""
+    with ThreadPoolExecutor(1) as pool:
+        execute(node.dns, "nft", "-f", "-", text=HOLD)
+        try:
+            pending = pool.submit(node.ask, "pod", LINK_LOCAL[4], timeout_s=5.0)
+            until(lambda: "packets 0" not in execute(node.dns, "nft", "list", "ruleset"), 2.0, "the question")
+            yield
+        finally:
+            execute(node.dns, "nft", "delete", "table", "ip", "hold")
+        assert pending.result() == FASTDNS
+
+
 def test_new_questions_go_elsewhere_while_pending_ones_finish(node: Lab) -> None:
     """In a drain the addresses are still on the node, and no new question comes to us."""
-    with serving(node) as server, ThreadPoolExecutor(1) as pool:
-        execute(node.dns, "nft", "-f", "-", text=HOLD)
-        pending = pool.submit(node.ask, "pod", LINK_LOCAL[4], timeout_s=5.0)
-        until(lambda: "packets 0" not in execute(node.dns, "nft", "list", "ruleset"), 2.0, "the question")
-        os.kill(server.pid("keeper"), signal.SIGTERM)
-        server.wait_for_words("Tearing down")
-        until(lambda: "draining" in table(node), 2.0, "the drain")
-        found = {address: node.ask("pod", address) for address in ADDRESSES}
-        assert len(node.addresses()) == 4
-        assert found == dict.fromkeys(ADDRESSES, DIRECT)
-        execute(node.dns, "nft", "delete", "table", "ip", "hold")
-        assert pending.result() == FASTDNS
+    with serving(node) as server:
+        with pending_question(node):
+            os.kill(server.pid("keeper"), signal.SIGTERM)
+            server.wait_for_words("Tearing down")
+            until(lambda: "draining" in table(node), 2.0, "the drain")
+            found = {address: node.ask("pod", address) for address in ADDRESSES}
+            assert len(node.addresses()) == 4
+            assert found == dict.fromkeys(ADDRESSES, DIRECT)
         assert server.process.wait(10) == 0
+
+
+def slow_program(directory: Path, name: str) -> tuple[Path, Path]:
+    """A program in directory/programs that waits before it works, while a file is there.
+
+    Returns that file, and one that it makes when it begins to wait.
+    """
+    slow, waits = directory / "slow", directory / "waits"
+    script = directory / "programs" / name
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\n[ -e {slow} ] && touch {waits} && sleep 1\nexec {shutil.which(name)} "$@"\n',
+        encoding="ascii",
+    )
+    script.chmod(0o755)
+    return slow, waits
+
+
+def test_nothing_is_put_back_once_the_tear_down_has_begun(node: Lab, tmp_path: Path) -> None:
+    """SIGTERM while an nft of ours is about to put a flushed table back: it doesn't live to do it."""
+    slow, waits = slow_program(tmp_path, "nft")
+    with serving(node, programs=tmp_path / "programs") as server:
+        with pending_question(node):
+            slow.touch()
+            node.run("nft", "flush", "ruleset")
+            until(waits.exists, 2.0, "the program that puts them back")
+            slow.unlink()
+            os.kill(server.pid("keeper"), signal.SIGTERM)
+            until(lambda: "draining" in table(node), 2.0, "the drain")
+            end = time.monotonic() + 1.2
+            while time.monotonic() < end:
+                assert "draining" in table(node)
+        assert server.process.wait(10) == 0
+    assert "notrack" not in table(node)
 
 
 @pytest.mark.slow
