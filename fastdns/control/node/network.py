@@ -328,10 +328,16 @@ class NodeNetwork:
                     await self._keeper.forget_address(Address(address), leave=True)
             if self._foreign:
                 return
-            await self._guarded(offload(jobs.drain_rules, self.plan, self._standing))
+            await self._guarded(offload(jobs.drain_rules, self.plan, self._last_standing()))
             return
         await self._withdraw()
-        await self._guarded(offload(jobs.remove_all, self.plan, self._standing, self._foreign))
+        await self._guarded(offload(jobs.remove_all, self.plan, self._last_standing(), self._foreign))
+
+    def _last_standing(self) -> Standing:
+        """What may be in the kernel, also where no look at it has ended: at a start, in a later life."""
+        if self._standing.mode is not Mode.NONE:
+            return self._standing
+        return Standing(self.plan.mode, fallback=bool(self.plan.fallbacks()))
 
     # ---- what is said of it
 

@@ -44,17 +44,22 @@ def remove(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> None:
     """Take away all rules; the fallback lingers where it should. Raises NodeError."""
     if standing.mode is Mode.NONE:
         return
-    problems = []
     try:
-        if standing.mode is Mode.AUTO and plan.linger_s and standing.fallback:
+        if standing.mode is Mode.AUTO:
+            _leave_fallback(plan, standing)
+    finally:
+        iptables.synchronise(plan, standing.mode, Phase.LINGER, foreign)
+
+
+def _leave_fallback(plan: NodePlan, standing: Standing) -> None:
+    if plan.linger_s and standing.fallback:
+        try:
             nft.load(plan, Phase.LINGER, True)
-        elif standing.mode is Mode.AUTO:
-            nft.remove()
-    except NodeError as error:
-        problems.append(error)
-    iptables.synchronise(plan, standing.mode, Phase.LINGER, foreign)
-    if problems:
-        raise problems[0]
+        except UnavailableError:
+            nft.remove()  # at the least
+            raise
+    else:
+        nft.remove()
 
 
 def _load_table(plan: NodePlan) -> Standing:

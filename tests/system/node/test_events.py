@@ -280,6 +280,21 @@ def test_nothing_is_put_back_once_the_tear_down_has_begun(node: Lab, tmp_path: P
     assert "notrack" not in table(node)
 
 
+def test_a_start_that_is_stopped_leaves_no_rules(node: Lab, tmp_path: Path) -> None:
+    """SIGTERM while the rules are put in place: some are there, and nobody has said so yet."""
+    harden(node)
+    slow, waits = slow_program(tmp_path, "ip6tables-nft")
+    slow.touch()
+    with contextlib.closing(NodeServer(node, programs=tmp_path / "programs")) as server:
+        until(waits.exists, 10.0, "rules of IPv6")
+        assert "notrack" in table(node)
+        assert accepts(node) == 8
+        slow.unlink()
+        server.terminate()
+    assert "notrack" not in table(node) + table(node, "ip6")
+    assert accepts(node) == accepts(node, "ip6tables-nft") == 0
+
+
 @pytest.mark.slow
 def test_a_fallback_that_shall_not_linger(node: Lab) -> None:
     with serving(node, linger="0") as server:
