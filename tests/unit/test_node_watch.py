@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdns.control.node import watch
+from fastdns.control.node import nfnetlink, watch
 from fastdns.control.node.check import judge, lines, summary
 from fastdns.control.node.listening import foreign_listeners
 from fastdns.control.node.model import Held
@@ -99,6 +99,17 @@ def test_no_message_is_too_odd() -> None:
         for _ in range(chance.randrange(1, 4)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         messages.judge(bytes(data[: chance.randrange(len(data) + 1)]))
+
+
+def test_a_message_cut_short_is_no_message() -> None:
+    whole = table(NEWTABLE, b"fastdns")
+    ((kind, _, body),) = nfnetlink.messages(whole)
+    assert kind == 10 << 8 | NEWTABLE
+    assert dict(nfnetlink.attributes(body)) == {1: b"fastdns"}
+    with pytest.raises(ValueError, match="octets"):
+        list(nfnetlink.messages(whole[:-4]))
+    with pytest.raises(ValueError, match="octets"):
+        list(nfnetlink.attributes(body[:-4]))
 
 
 def test_legacy_tables_show_in_proc(tmp_path: Path) -> None:

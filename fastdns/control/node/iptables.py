@@ -30,7 +30,8 @@ SKIP = "NodeLocal DNS Cache: skip conntrack"
 SKIP_LOCAL = "fastdns: skip conntrack while the address is on the node"
 _COMMENTS = frozenset({ALLOW, SKIP, SKIP_LOCAL})
 
-CHAINS = (("filter", "INPUT"), ("filter", "OUTPUT"), ("raw", "PREROUTING"), ("raw", "OUTPUT"))
+FILTER = (("filter", "INPUT"), ("filter", "OUTPUT"))
+CHAINS = (*FILTER, ("raw", "PREROUTING"), ("raw", "OUTPUT"))
 _WAIT_S = 5  # for the xtables lock, as node-cache
 _RUN_S = 15.0
 _LOCKED = "holding the xtables lock"  # node-cache tells errors apart by these words
@@ -256,12 +257,16 @@ class Outcome:
     removed: int = 0  #: left-overs and duplicates
 
 
-def synchronise(plan: NodePlan, mode: Mode, phase: Phase, foreign: Iterable[str] = ()) -> Outcome:
+def synchronise(
+    plan: NodePlan, mode: Mode, phase: Phase, foreign: Iterable[str] = (), left_overs: bool = True
+) -> Outcome:
     """Make each back end's rules for our addresses what they should be. Raises NodeError.
 
     foreign: addresses on which somebody else serves, too; their rules are not taken away.
     phase: LINGER: nothing of ours is to stay.
+    left_overs: look for them, too, in chains where we have no rules.
     """
+    names = CHAINS if left_overs or mode is Mode.IPTABLES else FILTER
     versions = [version for version in (4, 6) if plan.of_family(version)]
     backends = find_backends(versions)
     added: list[str] = []
@@ -274,7 +279,7 @@ def synchronise(plan: NodePlan, mode: Mode, phase: Phase, foreign: Iterable[str]
         for one in (one for one in backends if one.version == version):
             if not one.tables() and one is not host:
                 continue
-            chains = [one.read(table, chain) for table, chain in CHAINS]
+            chains = [one.read(table, chain) for table, chain in names]
             rules = wanted(plan, mode, phase, version, one is host, chains)
             lines, new, gone = changes(plan, chains, rules, frozenset(foreign))
             one.change(lines)

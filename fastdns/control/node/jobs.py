@@ -24,11 +24,11 @@ def restore_tables(plan: NodePlan, fallback: bool) -> None:
     nft.load(plan, Phase.SERVE, fallback)
 
 
-def check_rules(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> Standing:
-    """What is missing of them is put back."""
+def check_rules(plan: NodePlan, standing: Standing, foreign: frozenset[str], left_overs: bool) -> Standing:
+    """What is missing of them is put back, and what others have left meanwhile removed."""
     from fastdns.control.node import rules
 
-    return rules.check(plan, standing, foreign)
+    return rules.check(plan, standing, foreign, left_overs)
 
 
 def drain_rules(plan: NodePlan, standing: Standing) -> None:

@@ -272,7 +272,8 @@ class NodeNetwork:
         except FastDNSError as error:
             self._count(error)
 
-    async def _check_rules(self) -> None:
+    async def _check_rules(self, left_overs: bool = False) -> None:
+        """left_overs: look for what others have left since the start, too: twice the programs."""
         if self.plan.mode is Mode.NONE:
             return
         if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
@@ -281,7 +282,7 @@ class NodeNetwork:
             known = self._standing
             if self._touched:  # perhaps between a table's going in and its listing
                 known, self._touched = replace(known, listing=None), False
-            self._standing = await offload(jobs.check_rules, self.plan, known, self._foreign)
+            self._standing = await offload(jobs.check_rules, self.plan, known, self._foreign, left_overs)
         self._report_rules()
         if self._standing.restored:
             log.warning(_RESTORED)
@@ -292,7 +293,7 @@ class NodeNetwork:
 
     async def _full_check(self) -> None:
         self._foreign = await self._others()
-        await self._check_rules()
+        await self._check_rules(left_overs=True)
         if self.plan.setup_interface:
             await self._restore_link()
 

@@ -18,6 +18,7 @@ Families have tables of their own: route chains in `inet` need newer kernels tha
 
 import subprocess
 
+from fastdns.control.node import nfnetlink
 from fastdns.control.node.model import TABLE, ErrorType, Fallback, NodeError, NodePlan, Phase
 
 _FAMILIES = {4: "ip", 6: "ip6"}
@@ -94,10 +95,10 @@ def are_youngest(plan: NodePlan) -> bool:
     `nft flush ruleset` takes effect table by table, the oldest first, over some milliseconds. Were ours older
     than kube-proxy's, a question in that time would be translated, and its answer by nobody any more.
     """
-    youngest = {}
-    for line in run(["list", "tables"]).splitlines():
-        _, family, name = line.split()[:3]
-        youngest[family] = name
+    try:
+        youngest = dict(nfnetlink.tables())
+    except OSError as error:
+        raise UnavailableError(f"nftables: {error.strerror or error}") from None
     return all(
         youngest.get(family) == TABLE for version, family in _FAMILIES.items() if plan.of_family(version)
     )

@@ -18,17 +18,17 @@ def establish(plan: NodePlan, foreign: frozenset[str]) -> Standing:
     standing = _load_table(plan) if plan.mode is Mode.AUTO else Standing(Mode.IPTABLES)
     if plan.mode is Mode.IPTABLES:
         _remove_tables()
-    return _with_iptables(plan, standing, foreign)
+    return _with_iptables(plan, standing, foreign, True)
 
 
-def check(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> Standing:
-    """Put back what is missing. Raises NodeError."""
+def check(plan: NodePlan, standing: Standing, foreign: frozenset[str], left_overs: bool) -> Standing:
+    """Put back what is missing; remove what others have left meanwhile, too. Raises NodeError."""
     restored = False
     if standing.mode is Mode.AUTO:
         restored = nft.listing(plan) != standing.listing
         if restored or not nft.are_youngest(plan):
             standing = _load_table(plan)
-    after = _with_iptables(plan, standing, foreign)
+    after = _with_iptables(plan, standing, foreign, left_overs)
     return replace(after, restored=restored or bool(after.added))
 
 
@@ -78,7 +78,7 @@ def _load_table(plan: NodePlan) -> Standing:
     return Standing(Mode.IPTABLES, trouble=tuple(trouble))
 
 
-def _with_iptables(plan: NodePlan, standing: Standing, foreign: frozenset[str]) -> Standing:
+def _with_iptables(plan: NodePlan, standing: Standing, foreign: frozenset[str], left_overs: bool) -> Standing:
     backends = iptables.find_backends((4, 6))
     if not backends and standing.mode is Mode.AUTO:
         return replace(
@@ -86,7 +86,7 @@ def _with_iptables(plan: NodePlan, standing: Standing, foreign: frozenset[str]) 
         )
     if not backends:
         raise NodeError(ErrorType.IPTABLES, "neither nft nor iptables can be used here")
-    outcome = iptables.synchronise(plan, standing.mode, Phase.SERVE, foreign)
+    outcome = iptables.synchronise(plan, standing.mode, Phase.SERVE, foreign, left_overs)
     return replace(standing, added=outcome.added, removed=outcome.removed)
 
 

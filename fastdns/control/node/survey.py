@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastdns.control.cgroup import memory_limit
-from fastdns.control.node import interface, iptables, listening, nft
+from fastdns.control.node import interface, iptables, listening, nfnetlink, nft
 from fastdns.control.node.iptables import Backend, Chain, Rule
 from fastdns.control.node.model import TABLE, Held, NodeError, family_of
 
@@ -143,12 +143,11 @@ def _cni(interfaces: Sequence[str]) -> str:
 def _nft_tables(trouble: list[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """All nft tables, and the foreign chains among them that may drop what is for us."""
     try:
-        listed = json.loads(nft.run(["-j", "list", "tables"]))["nftables"]
-        tables = [(one["table"]["family"], one["table"]["name"]) for one in listed if "table" in one]
+        tables = nfnetlink.tables()
         droppers = [
             chain for family, name in tables if name not in _KNOWN_TABLES for chain in _droppers(family, name)
         ]
-    except (NodeError, ValueError, KeyError) as error:
+    except (NodeError, OSError, ValueError) as error:
         trouble.append(f"nft tables: {error}")
         return [], ()
     return tables, tuple(droppers)

@@ -9,24 +9,18 @@ looked at before it is put back.
 
 import contextlib
 import socket
-import struct
 from enum import IntEnum
 from pathlib import Path
 
+from fastdns.control.node import nfnetlink
 from fastdns.control.node.model import TABLE
 
-_NETLINK_NETFILTER = 12
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP = 1
 _NFNLGRP_NFTABLES = 7
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr
-_GENERIC_LEN = 4  # nfgenmsg
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE_MASK = 0x3FFF
-_NFNL_SUBSYS_NFTABLES = 10
 
 # linux/netfilter/nf_tables.h: message -> attribute of the table's name, attribute of the chain's name
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = 0, 2, 3, 5, 6, 8
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _DELRULE = nfnetlink.NEWTABLE, 2, 3, 5, 6, 8
 _DELSET, _NEWSETELEM, _DELSETELEM, _NEWGEN = 11, 12, 14, 15
 _NAMES = {
     _NEWTABLE: (1, 0),
@@ -78,14 +72,12 @@ class Messages:
     def judge(self, data: bytes) -> Change:
         """What the messages in a datagram say."""
         found = Change.NONE
-        at = 0
-        while len(data) - at >= _HEADER.size:
-            length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-            if not _HEADER.size <= length <= len(data) - at:
-                return max(found, Change.SOME)  # not understood
-            if kind >> 8 == _NFNL_SUBSYS_NFTABLES:
-                found = max(found, self._judge(kind & 0xFF, data[at + _HEADER.size : at + length]))
-            at += (length + 3) & ~3
+        try:
+            for kind, _, body in nfnetlink.messages(data):
+                if kind >> 8 == nfnetlink.SUBSYSTEM:
+                    found = max(found, self._judge(kind & 0xFF, body))
+        except ValueError:
+            return max(found, Change.SOME)
         return found
 
     def _judge(self, message: int, body: bytes) -> Change:
@@ -132,7 +124,7 @@ class Notifications:
         """Raises OSError."""
         self._messages = Messages()
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, nfnetlink.NETLINK_NETFILTER
         )
         try:
             self._socket.bind((0, 0))
@@ -165,17 +157,9 @@ class Notifications:
 
 def _names(message: int, body: bytes) -> tuple[bytes, bytes] | None:
     """The table and the chain that a message is about; None for one that can't be read."""
-    table_attribute, chain_attribute = _NAMES[message]
-    table = chain = b""
-    at = _GENERIC_LEN
-    while len(body) - at >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if not _ATTRIBUTE.size <= length <= len(body) - at:
-            return None
-        value = body[at + _ATTRIBUTE.size : at + length].rstrip(b"\0")
-        if kind & _TYPE_MASK == table_attribute:
-            table = value
-        elif kind & _TYPE_MASK == chain_attribute:
-            chain = value
-        at += (length + 3) & ~3
-    return table, chain
+    try:
+        found = dict(nfnetlink.attributes(body))
+    except ValueError:
+        return None
+    table, chain = _NAMES[message]
+    return found.get(table, b""), found.get(chain, b"")
