@@ -63,8 +63,8 @@ def prometheus(port: int) -> Prometheus:
     return Prometheus(where=WHERE, address=("127.0.0.1", port))
 
 
-async def get(port: int, path: str) -> tuple[int, str]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
+    reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         head, _, body = (await asyncio.wait_for(reader.read(), 5.0)).decode().partition("\r\n\r\n")
@@ -99,6 +99,30 @@ def test_what_is_listened_on() -> None:
         ("127.0.0.1", 9253): {"/health", "/metrics"}
     }
     assert wanted(None, None) == {}
+
+
+@pytest.mark.parametrize(
+    "texts", [("localhost", "127.0.0.1"), ("127.0.0.1", "localhost"), ("::1", "0:0::1"), ("", "")]
+)
+def test_an_address_is_one_however_it_is_written(texts: tuple[str, str], segments: Segments) -> None:
+    """In node-cache each spelling has a socket of its own, and half of the requests find the wrong one."""
+    port = free_port()
+    first = Health(where=WHERE, address=(texts[0], port))
+    file = corefile(health=first, prometheus=Prometheus(where=WHERE, address=(texts[1], port)))
+    opened = open_needed(file, frozenset())
+    assert len(opened) == 1
+    opened[0].close()
+
+    async def run() -> None:
+        observer = Observer((texts[0], port))  # node-cache's own, without SO_REUSEPORT, is no other one
+        await observer.start(file, rke2_config(), segments)
+        try:
+            for path in ("/health", "/metrics") * 8:
+                assert (await get(port, path, "::1" if ":" in texts[0] else "127.0.0.1"))[0] == 200
+        finally:
+            await observer.stop()
+
+    asyncio.run(run())
 
 
 def test_everything_at_its_address(segments: Segments) -> None:

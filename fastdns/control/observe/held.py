@@ -29,23 +29,26 @@ class HeldSockets:
             self._places[_bound(one)] = place
 
     def find(self, address: Address) -> socket.socket | None:
-        """The socket that listens on this address since an earlier life; the caller owns it then."""
+        """The socket that listens on a resolved address since an earlier life; the caller owns it then."""
         host, port = address
-        for one in (_canonical(host),) if host else ("::", "0.0.0.0"):
+        for one in (host,) if host else ("::", "0.0.0.0"):
             if (one, port) in self._found:
                 return self._found.pop((one, port))
         return None
 
     def keep(self, sockets: Iterable[socket.socket]) -> None:
-        """Have the keeper hold these and no others. Raises KeeperError."""
+        """Have the keeper hold these and no others, the first as long as there are places.
+
+        Raises KeeperError.
+        """
         wanted = {_bound(one): one for one in sockets}
         for address in self._places.keys() - wanted.keys():
             self._release(self._places.pop(address))
-        for address in wanted.keys() - self._places.keys():
-            free = set(range(MAX_HTTP)) - set(self._places.values())
-            if free:
-                self._hold(min(free), wanted[address].fileno())
-                self._places[address] = min(free)
+        free = [place for place in range(MAX_HTTP) if place not in self._places.values()]
+        for address in [one for one in wanted if one not in self._places][: len(free)]:
+            place = free.pop(0)
+            self._hold(place, wanted[address].fileno())
+            self._places[address] = place
         for one in self._found.values():
             one.close()
         self._found.clear()
@@ -54,8 +57,3 @@ class HeldSockets:
 def _bound(one: socket.socket) -> Address:
     host, port, *_ = one.getsockname()
     return host, port
-
-
-def _canonical(host: str) -> str:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.inet_ntop(family, socket.inet_pton(family, host))

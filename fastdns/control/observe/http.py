@@ -7,12 +7,11 @@ large as 8 KiB, and nobody holds a connection for longer than some seconds witho
 
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fastdns import log
 from fastdns.control.lean_asyncio import asyncio
-from fastdns.control.observe.listen import Address
+from fastdns.control.observe.listen import Address, numeric
 from fastdns.errors import ListenError
 
 HEAD_MAX = 8192  #: octets of request line and headers
@@ -193,12 +192,8 @@ async def resolve(address: Address) -> Address:
     Raises ListenError.
     """
     host, port = address
-    if host in ("", "localhost"):
-        return ("127.0.0.1" if host else "", port)
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with suppress(OSError):
-            socket.inet_pton(family, host)
-            return host, port
+    if not host or numeric(host):
+        return numeric(host), port
     try:
         async with asyncio.timeout(READ_S):
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -5,6 +5,7 @@ Apart from the server, so that they can be tried before anything is started.
 """
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,16 @@ class Wanted:
 
 
 def wanted(corefile: "Corefile | None", own: Address | None) -> dict[Address, Wanted]:
-    """What is to be listened on. own: node-cache's metrics address."""
+    """What is to be listened on. own: node-cache's metrics address.
+
+    One listener for an address, however it is written: connections to two sockets of one SO_REUSEPORT group
+    go to either, and each would have but its own paths.
+    """
     found: dict[Address, Wanted] = {}
+    own = None if own is None else canonical(own)
 
     def add(address: Address, path: str, fatal: bool = False) -> None:
+        address = canonical(address)
         known = found.get(address, Wanted(frozenset()))
         found[address] = Wanted(known.paths | {path}, shared=True, fatal=known.fatal or fatal)
 
@@ -51,14 +58,29 @@ def wanted(corefile: "Corefile | None", own: Address | None) -> dict[Address, Wa
     return found
 
 
+def numeric(host: str) -> str:
+    """The one form of an address, and localhost's, which is IPv4 as Go has it; "" for another name."""
+    if host == "localhost":
+        return "127.0.0.1"
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            return socket.inet_ntop(family, socket.inet_pton(family, host))
+    return ""
+
+
+def canonical(address: Address) -> Address:
+    """The address in the one form in which it is compared."""
+    host, port = address
+    return numeric(host) or host, port
+
+
 def open_needed(corefile: "Corefile | None", arriving: frozenset[str]) -> list[socket.socket]:
     """Listen on what the server doesn't start without. Raises ListenError; nothing stays open then."""
     opened: list[socket.socket] = []
     try:
         for (host, port), one in wanted(corefile, None).items():
             if one.fatal:
-                number = "127.0.0.1" if host == "localhost" else host
-                opened.append(bind((number, port), shared=True, arriving=host in arriving))
+                opened.append(bind((host, port), shared=True, arriving=host in arriving))
     except ListenError:
         for sock in opened:
             sock.close()
