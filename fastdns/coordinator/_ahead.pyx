@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names in use are asked again before they expire.
 
-The whole cache is looked through every PASS_MS, a shard at a time. An entry is due when what its block
-leaves of its life is over (10 % of it, where the text says nothing), and workers have hit it often
-enough since it was stored. The last quarter of that share is spread by the key's hash, so that what was
-stored at once is not asked at once. An entry is asked for once in its life; a failure changes nothing.
+The whole cache is looked through every PASS_MS, a shard at a time, one each ms where there are more. An entry
+is due when what its block leaves of its life is over (10 % of it, where the text says nothing), and workers have
+hit it often enough since it was stored. The last quarter of that share is spread by the key's hash, so that what
+was stored at once is not asked at once. An entry is asked for once in its life; a failure changes nothing.
 
 Where an ancestor answers for the names below it (_cut), that one is in use, and they are not asked ahead.
 
@@ -48,16 +48,25 @@ from fastdns.coordinator._state cimport FLIGHT_AHEAD, NONE, coordinator_t, quest
 
 cdef enum:
     PASS_MS = 128
-    LEAD_MIN_MS = 2 * PASS_MS    # one pass, and an answer's time
     UNDER_WAY = 64               # questions at once, at most
+    WAIT_MS = 1000               # for an answer: a dead upstream does not hold up the others' names
     SPREAD = 1024                # the last quarter of the share is cut by so many steps
 
 
-cdef uint64_t lead_ms(const fd_entry_t *entry, uint32_t percent) noexcept nogil:
-    # How long before its end the entry is due; no earlier than halfway.
+cdef inline uint32_t shard_ms(const coordinator_t *c) noexcept nogil:
+    # From one shard to the next.
+    return max(PASS_MS // c.store.cache.shard_count, <uint32_t>1)
+
+
+cdef inline uint32_t pass_ms(const coordinator_t *c) noexcept nogil:
+    return shard_ms(c) * c.store.cache.shard_count
+
+
+cdef uint64_t lead_ms(const coordinator_t *c, const fd_entry_t *entry, uint32_t percent) noexcept nogil:
+    # How long before its end the entry is due: at least one pass and an answer's time, no earlier than halfway.
     cdef uint64_t share_ms = <uint64_t>entry.ttl_s * 10 * percent
     share_ms -= share_ms // 4 * (entry.key_hash >> 32 & (SPREAD - 1)) // SPREAD
-    return min(max(share_ms, <uint64_t>LEAD_MIN_MS), <uint64_t>entry.ttl_s * 1000 * max(percent, 50) // 100)
+    return min(max(share_ms, <uint64_t>2 * pass_ms(c)), <uint64_t>entry.ttl_s * 1000 * max(percent, 50) // 100)
 
 
 cdef const fd_block_t *block_of(const coordinator_t *c, const fd_entry_t *entry) noexcept nogil:
@@ -85,7 +94,7 @@ cdef bint is_due(const coordinator_t *c, const shard_t *shard, uint32_t slot) no
             and entry.plugin != FD_PLUGIN_DNS64):
         return False
     block = block_of(c, entry)
-    if block == NULL or block.prefetch_hits == 0 or c.now_ms + lead_ms(entry, block.prefetch_percent) < end_ms:
+    if block == NULL or block.prefetch_hits == 0 or c.now_ms + lead_ms(c, entry, block.prefetch_percent) < end_ms:
         return False
     if entry.kind == FD_ENTRY_NXDOMAIN and block.flags & FD_BLOCK_CUT:
         return led
@@ -108,7 +117,8 @@ cdef uint32_t begin(coordinator_t *c, const fd_entry_t *entry) noexcept nogil:
     if (zone_find(c.config, question.group, qname, question.qname_len, question.qtype) != entry.zone
             or inflight_find(c, &question, qname) != NONE or quarantine_refuses(c, question.key_hash)):
         return NONE
-    index = flight_begin(c, &question, qname, entry.zone, c.now_ms + c.config.question_deadline_ms)
+    index = flight_begin(c, &question, qname, entry.zone,
+                         c.now_ms + min(c.config.question_deadline_ms, <uint32_t>WAIT_MS))
     if index != NONE:
         c.flights[index].state |= FLIGHT_AHEAD
         c.ahead_count += 1
@@ -132,5 +142,5 @@ cdef uint32_t ahead_next(coordinator_t *c) noexcept nogil:
         c.ahead_slot = 0
         c.ahead_shard = (c.ahead_shard + 1) % c.store.cache.shard_count
         # After a pause there is one pass to catch up with, not all that were missed.
-        c.ahead_due_ms = max(c.ahead_due_ms + PASS_MS // c.store.cache.shard_count, c.now_ms - PASS_MS)
+        c.ahead_due_ms = max(c.ahead_due_ms + shard_ms(c), c.now_ms - pass_ms(c))
     return NONE

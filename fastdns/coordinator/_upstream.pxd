@@ -32,7 +32,8 @@ cdef void rtt_checked(rtt_t *rtt, uint32_t rtt_us) noexcept nogil
 # us that an answer may take: srtt + 4 rttvar; `first_us` where nothing was measured.
 cdef uint64_t rtt_wait_us(const rtt_t *rtt, uint64_t first_us) noexcept nogil
 
-# ms of silence after which a UDP question is asked again: srtt + 4 rttvar, `floor_ms` at least.
+# ms of silence after which a UDP question is asked again: srtt, and 4 rttvar or `floor_ms`, whichever is
+# more; RFC 6298 s2.3.
 cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil
 
 # The estimate of the way that its questions go by default.

@@ -45,8 +45,11 @@ cdef uint64_t rtt_wait_us(const rtt_t *rtt, uint64_t first_us) noexcept nogil:
 
 
 cdef uint32_t upstream_wait_ms(const upstream_t *upstream, uint32_t floor_ms) noexcept nogil:
-    cdef uint64_t wait_us = rtt_wait_us(&upstream.udp, WAIT_FIRST_MS * 1000)
-    return <uint32_t>min(max((wait_us + 999) // 1000, <uint64_t>floor_ms), <uint64_t>WAIT_MAX_MS)
+    # The floor is RFC 6298's clock granularity as well: a steady upstream's deviation goes to nothing, and what
+    # is a ms late then is not lost.
+    cdef uint64_t wait_us = max(rtt_wait_us(&upstream.udp, WAIT_FIRST_MS * 1000),
+                                upstream.udp.srtt_us + <uint64_t>floor_ms * 1000)
+    return <uint32_t>min((wait_us + 999) // 1000, <uint64_t>WAIT_MAX_MS)
 
 
 cdef rtt_t *upstream_way(upstream_t *upstream) noexcept nogil:

@@ -276,12 +276,12 @@ def test_waiting_follows_the_round_trip_time() -> None:
     assert trips.wait_ms(20) == 120
     for _ in range(100):
         trips.measured(40_000)
-    assert trips.wait_ms(20) in (40, 41)
+    assert trips.wait_ms(20) == 60, "a deviation of nothing leaves room for what is late"
     trips.measured(140_000)
     assert trips.wait_ms(20) > 100
     for _ in range(100):
         trips.measured(300)
-    assert trips.wait_ms(20) == 20
+    assert trips.wait_ms(20) == 21
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=100))
