@@ -90,7 +90,7 @@
     X(rechecks, "questions that look whether a silent upstream is back") \
     X(upstreams_back, "times that a silent upstream was back and stale marks became void") \
     X(store_stale_writer, "answers not stored because this process is not the writer any more") \
-    X(evicted_bytes, "entries evicted to make room for octets") \
+    X(evicted_bytes, "entries evicted to make room for octets, or in a block at its capacity") \
     X(evicted_bucket, "entries evicted because their bucket was full") \
     X(expired, "entries removed after their time") \
     X(outdated, "entries dropped because another configuration made them") \

@@ -27,6 +27,7 @@ from fastdns.coordinator._policy cimport (
 from fastdns.coordinator._state cimport (
     ASK_NOWHERE,
     ASK_OK,
+    FLIGHT_AHEAD,
     FLIGHT_CHECK,
     FLIGHT_COUNTED,
     FLIGHT_LATE,
@@ -95,9 +96,12 @@ cdef uint32_t barred(const coordinator_t *c, const flight_t *flight) noexcept no
 cdef bint admit(coordinator_t *c, flight_t *flight) noexcept nogil:
     # Whether its forward's `max_concurrent` leaves room for it. Joined clients are one question.
     cdef choice_t *choice = &c.choices[flight.forward.number]
-    if flight.forward.max_concurrent == 0:
+    cdef uint32_t most = flight.forward.max_concurrent
+    if most == 0:
         return True
-    if choice.under_way >= flight.forward.max_concurrent:
+    if flight.state & FLIGHT_AHEAD:
+        most //= 2               # the rest is for what clients wait for
+    if choice.under_way >= most:
         return False
     choice.under_way += 1
     flight.state |= FLIGHT_COUNTED

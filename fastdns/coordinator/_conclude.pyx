@@ -87,6 +87,11 @@ cdef void source_of(const coordinator_t *c, const flight_t *flight, source_t *so
         source.keep &= ~<uint8_t>KEEP_NEGATIVE
 
 
+cdef inline bint unasked(const flight_t *flight) noexcept nogil:
+    # Begun ahead of time and wanted by nobody yet: where it fails it is as if it had not been begun.
+    return flight.state & FLIGHT_AHEAD and flight.waiting == 0 and flight.parents == NONE
+
+
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noexcept nogil:
     # Where something can still be given, those who wait get that, and nobody asks again for a while.
     # Else the failure is remembered as an upstream's SERVFAIL is, so that the next client costs no flight
@@ -99,8 +104,8 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     if flight.state & FLIGHT_CHECK:
         health_failed(c, index)
         return
-    if flight.state & FLIGHT_AHEAD and not waits:
-        end(c, index, NULL)      # nobody asked: it is as if we had not either
+    if unasked(flight):
+        end(c, index, NULL)
         return
     source_of(c, flight, &source)
     source.told = 0
@@ -124,6 +129,9 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
 cdef void refuse(coordinator_t *c, uint32_t index) noexcept nogil:
     # Nothing of it is kept: it is our own overload, not the name's failure (RFC 9520 s3.2).
     cdef flight_t *flight = &c.flights[index]
+    if unasked(flight):
+        end(c, index, NULL)
+        return
     bump(c.counters, FD_C_concurrent_full, 1)
     report_concurrent(c, flight)
     judge_none(&flight.question, flight_qname(c, flight), REFUSED, c.now_ms, c.entry)
@@ -194,6 +202,24 @@ cdef const uint8_t *restore(coordinator_t *c, const flight_t *flight, const uint
     return c.restored
 
 
+cdef void keep(coordinator_t *c, uint32_t index, judge_rc verdict) noexcept nogil:
+    # c.entry is the flight's answer: stored and handed on, or what can still be given in its place.
+    cdef const flight_t *flight = &c.flights[index]
+    cdef const fd_entry_t *entry = c.entry
+    cdef bint worse = entry.kind == FD_ENTRY_FAILURE and not flight.question.flags & FD_Q_ALONE
+    if entry.kind == FD_ENTRY_FAILURE and unasked(flight):
+        end(c, index, NULL)
+        return
+    if verdict != JUDGE_STORE:
+        bump(c.counters, FD_C_not_stored, 1)
+    elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
+        worse = True
+    if worse:
+        entry = instead(c, flight)
+    deliver_answer(c, index, entry)
+    end(c, index, entry)
+
+
 cdef void conclude_made(coordinator_t *c, uint32_t index) noexcept nogil:
     # An answer that a step made: from here on like an upstream's.
     if parse_response(c.made, c.made_len, c.response) != RESPONSE_OK:
@@ -214,19 +240,14 @@ cdef bint conclude_since(coordinator_t *c, uint32_t index, const uint8_t *msg, u
                     c.entry)
     if verdict == JUDGE_UNUSABLE:
         return False
-    if verdict == JUDGE_STORE:
-        store_put(c.store, c.entry, c.now_ms)
-    deliver_answer(c, index, c.entry)
-    end(c, index, c.entry)
+    keep(c, index, verdict)
     return True
 
 
 cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcept nogil:
     cdef flight_t *flight = &c.flights[index]
-    cdef const fd_entry_t *entry = c.entry
     cdef source_t source
     cdef judge_rc verdict
-    cdef bint worse
     if flight.change != NONE and c.changes[flight.change].back_count:
         give_back(c, index, msg)
         return
@@ -248,12 +269,4 @@ cdef void conclude(coordinator_t *c, uint32_t index, const uint8_t *msg) noexcep
         rotate_find(c.entry)
         prefer_order(c.entry, <const fd_network_t *>fd_at(c.config, flight.block.preferred.off),
                      flight.block.preferred.count)
-    worse = entry.kind == FD_ENTRY_FAILURE and not flight.question.flags & FD_Q_ALONE
-    if verdict != JUDGE_STORE:
-        bump(c.counters, FD_C_not_stored, 1)
-    elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does
-        worse = True
-    if worse:
-        entry = instead(c, flight)
-    deliver_answer(c, index, entry)
-    end(c, index, entry)
+    keep(c, index, verdict)

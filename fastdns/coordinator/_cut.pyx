@@ -59,7 +59,7 @@ cdef enum:
     DEPTH = 3                    # ancestors that are looked at: SOMETHING.NAMESPACE.svc below the zone
     LOOK_MS = 2000               # a look that takes longer is given up
     LEARN_PER_S = 200            # questions for all looks together
-    LEFT_MS = 200                # of an ancestor's life, for what is made of it; below _ahead's LEAD_MIN_MS
+    LEFT_MS = 200                # of an ancestor's life, for what is made of it; less than _ahead's least lead
     SOA_NUMBERS = 20             # octets behind the names of its rdata; RFC 1035 s3.3.13
     UNDERSCORE = 0x5f
 

@@ -246,7 +246,8 @@ cdef void note_waits(coordinator_t *c) noexcept nogil:
     cdef uint32_t i
     for i in range(c.upstream_count):
         if c.upstreams[i].udp.srtt_us:
-            fd_store16(&c.post.upstream_wait_ms[i], <uint16_t>upstream_wait_ms(&c.upstreams[i], 1))
+            fd_store16(&c.post.upstream_wait_ms[i],
+                       <uint16_t>upstream_wait_ms(&c.upstreams[i], c.config.retry_floor_ms))
 
 
 cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept nogil:
@@ -296,7 +297,8 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
-        exchange_own(c)
+        if stop_ms == 0:         # or questions of our own would hold the end up
+            exchange_own(c)
         if sweep_step(c):
             work = BUSY          # the workers' restart waits for the sweep
         settle(c)

@@ -23,8 +23,8 @@ cdef const fd_entry_t *stored_usable(coordinator_t *c) noexcept nogil
 # Have workers answer the entry with the key of c.entry at once, though it is stale, for so long.
 cdef void stored_hold(coordinator_t *c, uint64_t ms) noexcept nogil
 
-# The refresh of a stale entry is under way and nobody waits for it: until its end workers answer the entry.
-# Right after answer_stored.
+# A worker that has given a stale answer wants it refreshed, which the flight does: until its end workers answer
+# the entry and ask no more.
 cdef void stored_refreshed(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # Give the stale answer to one who asks what has been under way for longer than a client waits for it; the

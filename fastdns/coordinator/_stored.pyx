@@ -82,9 +82,13 @@ cdef void stored_hold(coordinator_t *c, uint64_t ms) noexcept nogil:
         bump(c.counters, FD_C_stale_marks, 1)
 
 
+cdef void hold_on(coordinator_t *c, const flight_t *flight) noexcept nogil:
+    stored_hold(c, max(flight.deadline_ms, c.now_ms) - c.now_ms)
+
+
 cdef void stored_refreshed(coordinator_t *c, const flight_t *flight) noexcept nogil:
-    bump(&c.post.block_series[flight.block.number].prefetches, 0, 1)
-    stored_hold(c, flight.deadline_ms - c.now_ms)
+    write_key(c, &flight.question, flight_qname(c, flight), flight.zone)
+    hold_on(c, flight)
 
 
 cdef bint stored_overdue(coordinator_t *c, const flight_t *flight, uint32_t worker,
@@ -98,5 +102,5 @@ cdef bint stored_overdue(coordinator_t *c, const flight_t *flight, uint32_t work
     if entry == NULL:
         return False
     deliver_stored(c, worker, ticket, entry)
-    stored_hold(c, max(flight.deadline_ms, c.now_ms) - c.now_ms)
+    hold_on(c, flight)
     return True

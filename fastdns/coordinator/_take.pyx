@@ -38,8 +38,17 @@ from fastdns.coordinator._hand cimport hand_clear, hand_take
 from fastdns.coordinator._inflight cimport flight_begin, flight_change, flight_join, inflight_find
 from fastdns.coordinator._judge cimport judge_none
 from fastdns.coordinator._probe cimport probe_returned
-from fastdns.coordinator._state cimport NOBODY, NONE, change_t, coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport (
+    FLIGHT_SLOW,
+    NOBODY,
+    NONE,
+    change_t,
+    coordinator_t,
+    flight_t,
+    question_t,
+)
 from fastdns.coordinator._stored cimport answer_stored, stored_overdue, stored_refreshed
+from fastdns.coordinator._timers cimport timers_set
 
 cdef extern from "_crash.h" nogil:
     void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
@@ -97,6 +106,17 @@ cdef void take_question(coordinator_t *c, uint32_t worker, const fd_record_t *re
     hand_clear(&c.post.in_hand)
 
 
+cdef void join(coordinator_t *c, uint32_t index, uint32_t worker, uint64_t ticket) noexcept nogil:
+    # What was begun ahead of time, or for a look, has the first client's time from now on.
+    cdef flight_t *flight = &c.flights[index]
+    if flight.waiting == 0:
+        flight.deadline_ms = c.now_ms + c.config.question_deadline_ms
+        if flight.state & FLIGHT_SLOW:
+            timers_set(&c.timers, index, flight.deadline_ms)
+    if not flight_join(c, index, worker, ticket):
+        bump(c.counters, FD_C_joined, 1)
+
+
 cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, const uint8_t *qname,
                 uint64_t ticket, const fd_question_client_t *client) noexcept nogil:
     cdef uint32_t index = NONE
@@ -107,9 +127,10 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
     if not question.flags & FD_Q_ALONE:
         index = inflight_find(c, question, qname)
     if index != NONE:
-        if worker != NOBODY and not stored_overdue(c, &c.flights[index], worker, ticket):
-            if not flight_join(c, index, worker, ticket):
-                bump(c.counters, FD_C_joined, 1)
+        if worker == NOBODY:
+            stored_refreshed(c, &c.flights[index])
+        elif not stored_overdue(c, &c.flights[index], worker, ticket):
+            join(c, index, worker, ticket)
         return
     zone = zone_find(c.config, question.group, qname, question.qname_len, question.qtype)
     if zone == FD_NO_ZONE or fd_zone(c.config, zone).flags & FD_ZONE_REFUSED:
@@ -125,6 +146,7 @@ cdef void start(coordinator_t *c, uint32_t worker, const question_t *question, c
         refuse_question(c, worker, ticket, EDE_OTHER)
         return
     if worker == NOBODY:
+        bump(&c.post.block_series[c.flights[index].block.number].prefetches, 0, 1)
         stored_refreshed(c, &c.flights[index])
     else:
         flight_join(c, index, worker, ticket)

@@ -11,7 +11,7 @@ import dns.rcode
 from fastdns import _segments
 from fastdns._testing.cache import Cache
 from fastdns.control.model import PREFETCH_HITS, Forward, HostRecord, HostsStep
-from tests.coordtools import Asked, Reply, Upstream, World, records, reply, world
+from tests.coordtools import ANSWER, Asked, Reply, Upstream, World, records, reply, world
 from tests.unit.test_chain import block, running
 
 NAME = "www.example."
@@ -26,6 +26,9 @@ def counting(*ttls: int) -> Callable[[Asked], Reply]:
         return reply(asked, records(asked.qname, given[-1], "A", f"192.0.2.{len(given)}"))
 
     return play
+
+
+LARGE = 96 << 20  # octets of a cache: more shards than a pass has ms
 
 
 def served(up: Upstream, **settings: Any) -> AbstractContextManager[World]:
@@ -135,6 +138,20 @@ def test_silence_is_not_remembered() -> None:
         assert name.cache.lookup(name.entry, _segments.now_ms())[0] == "stale", "no SERVFAIL in its place"
 
 
+def test_a_failure_that_comes_after_the_end_is_not_remembered() -> None:
+    def play(asked: Asked) -> Reply:
+        if len(up.asked) == 2:
+            time.sleep(0.6)
+            return reply(asked, rcode=dns.rcode.SERVFAIL)
+        return reply(asked, records(NAME, 1, "A", "192.0.2.1"))
+
+    with Upstream(play) as up, world(up, retry_floor_ms=2000, stale_s=0, failure_s=5) as w:
+        Name(w).hit(PREFETCH_HITS)
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        w.wait(lambda: w.post.inflight == 0, "its end")
+        assert w.ask(NAME).rcode == dns.rcode.NOERROR
+
+
 def test_rests_of_a_forwarders_ttl_are_not_chased() -> None:
     with Upstream(counting(2, 1)) as up, served(up, prefetch_percent=60) as w:
         name = Name(w)
@@ -170,6 +187,23 @@ def test_a_client_joins_what_is_asked_ahead() -> None:
         assert len(up.asked) == 2
 
 
+def test_a_client_that_joins_has_its_own_time() -> None:
+    there = [True]
+
+    def play(asked: Asked) -> Reply:
+        return reply(asked, records(NAME, 1, "A", "192.0.2.1")) if there[0] else None
+
+    with Upstream(play) as up, world(up, question_deadline_ms=900, stale_s=0) as w:
+        Name(w).hit(PREFETCH_HITS)
+        there[0] = False
+        w.wait(lambda: len(up.asked) == 2, "the question")
+        time.sleep(0.7)
+        w.put(NAME)
+        w.wait(lambda: w.count("joined") == 1, "the client")
+        there[0] = True
+        assert w.take().kind == ANSWER
+
+
 def test_tables_and_failures_are_not_asked_again() -> None:
     hosts = HostsStep({"a.example.": HostRecord(inet4=(bytes(4),))}, ("example.",), (".",), 1)
     steps = (hosts, Forward((0,)))
@@ -180,21 +214,63 @@ def test_tables_and_failures_are_not_asked_again() -> None:
         expires(w, up, 1.2, asked=1)
 
 
-def test_few_are_under_way_at_once_and_all_get_their_turn() -> None:
-    count = 200
-    waiting: list[Asked] = []
+def silent_to_the_second(count: int, seen: set[str]) -> Callable[[Asked], Reply]:
+    """Answers `count` questions; whoever asks for these names again is only noted."""
+    known: set[str] = set()
 
     def play(asked: Asked) -> Reply:
-        if len(up.asked) <= count:
+        if asked.qname not in known and asked.qname != ".":
+            known.add(asked.qname)
             return reply(asked, records(asked.qname, 10, "A", "192.0.2.1"))
-        if asked.qname != ".":  # whether it is there again is asked as well
-            waiting.append(asked)
+        if asked.qname in known and len(known) >= count:
+            seen.add(asked.qname)
         return None
 
-    with Upstream(play) as up, served(up, prefetch_percent=90) as w:
-        for i in range(count):
+    return play
+
+
+def test_few_are_under_way_at_once_and_all_get_their_turn() -> None:
+    """Nobody waits for them, so each is given up after a second."""
+    seen: set[str] = set()
+    under_way: list[int] = []
+
+    def all_seen() -> bool:
+        under_way.append(w.post.inflight)
+        return len(seen) == 200
+
+    with Upstream(silent_to_the_second(200, seen)) as up, served(up, prefetch_percent=90) as w:
+        for i in range(200):
             Name(w, f"n{i}.example.").hit()
-        w.wait(lambda: len({one.qname for one in waiting}) == 64, "64 questions")
-        time.sleep(0.1)
-        assert len({one.qname for one in waiting}) == 64
-        assert w.post.inflight == 64
+        w.wait(all_seen, "all names", 8.0)
+        assert max(under_way) == 64
+
+
+def test_half_of_max_concurrent_is_left_for_clients() -> None:
+    seen: set[str] = set()
+    zone = block(Forward((0,), max_concurrent=4), prefetch_hits=1, prefetch_percent=90)
+    with Upstream(silent_to_the_second(8, seen)) as up, running({"example.": zone}, up) as w:
+        for i in range(8):
+            Name(w, f"n{i}.example.").hit()
+        w.wait(lambda: len(seen) == 2, "questions")
+        time.sleep(0.2)
+        assert len(seen) == 2
+        assert w.ask("other.example.").message().answer
+        assert w.count("concurrent_full") == 0
+
+
+def test_the_end_does_not_wait_for_names_in_use() -> None:
+    seen: set[str] = set()
+    with Upstream(silent_to_the_second(200, seen)) as up, served(up, prefetch_percent=90) as w:
+        for i in range(200):
+            Name(w, f"n{i}.example.").hit()
+        w.wait(lambda: len(seen) >= 64, "questions")
+        w.stop(timeout=2.0)
+
+
+def test_in_a_large_cache_names_in_use_never_expire_either() -> None:
+    with Upstream(counting(2)) as up, world(up, cache_size=LARGE, prefetch_hits=1) as w:
+        name = Name(w)
+        before = name.stored
+        name.hit()
+        w.wait(lambda: name.stored != before, "the next life")
+        assert len(up.asked) == 2

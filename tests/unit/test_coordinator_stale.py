@@ -212,6 +212,15 @@ def test_a_refresh_holds_the_entry_while_it_is_under_way() -> None:
         assert (outcome, 0 < held_ms <= LONG) == ("stale now", True)
 
 
+def test_a_refresh_holds_the_entry_while_another_question_is_under_way() -> None:
+    """Or workers would put a refresh for each query until that one's end."""
+    with Upstream(silence) as up, world(up, question_deadline_ms=LONG, stale_wait_ms=0) as w:
+        w.put(NAME)
+        w.wait(lambda: w.post.inflight == 1, "the question")
+        w.put(NAME, flags=RD | REFRESH)
+        w.wait(lambda: w.count("stale_marks") == 1, "a mark")
+
+
 def test_recheck_0_holds_nothing() -> None:
     """serve_stale 1h verify 100ms 30s 0s: as CoreDNS, each client asks again."""
     with Upstream(silence) as up, world(up, question_deadline_ms=NO_TIME, recheck_ms=0) as w:

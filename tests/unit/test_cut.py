@@ -149,6 +149,34 @@ def test_an_alias_that_leads_nowhere_exists() -> None:
         assert w.count("cut_answers") == 0
 
 
+def test_an_alias_that_leads_nowhere_is_not_asked_ahead() -> None:
+    def play(asked: Asked) -> Reply:
+        message = dns.message.from_wire(cluster(SERVICE, ttl=2)(asked) or b"")  # type: ignore[arg-type]
+        if message.question[0].name.to_text().startswith("alias."):
+            message.answer.append(records(asked.qname, 2, "CNAME", f"gone.{CLUSTER}"))
+        return message.to_wire()
+
+    with Upstream(play) as up, served(up) as w:
+        w.ask("a.alias.cluster.local.")
+        learned(w, up, 2)
+        w.ask("b.alias.cluster.local.")
+        time.sleep(2.2)
+        assert asked_for(up) == ["a.alias", "alias", "b.alias"]
+
+
+def test_a_preferred_answer_is_not_hidden() -> None:
+    """serve_stale_policy prefer_positive: a denial does not take its place, whatever it was made of."""
+    play = [cluster("a.com.cluster.local.", ttl=1)]
+    kept = block(Forward((0,)), **CUT | {"prefer_positive": True, "stale_s": 60, "recheck_ms": 30_000})
+    with Upstream(lambda asked: play[0](asked)) as up, served(up, kept) as w:
+        assert w.ask("a.com.cluster.local.").message().answer
+        play[0] = cluster(SERVICE)
+        time.sleep(1.1)
+        w.ask("com.cluster.local.")
+        assert w.ask("a.com.cluster.local.").message().answer
+        assert w.count("cut_answers") == 1
+
+
 def test_a_client_that_wants_proofs_is_not_cut_off() -> None:
     with Upstream(cluster(SERVICE)) as up, served(up) as w:
         w.ask("a.com.cluster.local.")
