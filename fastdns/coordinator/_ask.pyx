@@ -191,8 +191,7 @@ cdef void set_timer(coordinator_t *c, uint32_t index, bint asked) noexcept nogil
 
 
 cdef void hedge(coordinator_t *c, uint32_t index) noexcept nogil:
-    # The upstream is later than it mostly is. It stays the flight's; whoever answers first, answers. Only
-    # over UDP: TCP has other connections for it.
+    # The upstream is later than it mostly is. It stays the flight's; whoever answers first, answers.
     cdef flight_t *flight = &c.flights[index]
     cdef uint8_t first = flight.upstream
     cdef uint16_t form = flight.state & <uint16_t>FLIGHT_NO_EDNS

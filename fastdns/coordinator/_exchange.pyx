@@ -90,6 +90,12 @@ cdef bint edns_refused(const flight_t *flight, const uint8_t *msg, uint32_t octe
             and (get_u16(msg + 2) & FLAG_RCODE == FORMERR or get_u16(msg + 2) & FLAG_RCODE == NOTIMP))
 
 
+cdef inline bint truncated(uint32_t channel, const uint8_t *msg) noexcept nogil:
+    # Whatever else stands in it, perhaps half a record: it is asked for over TCP (RFC 2181 s9). A response over
+    # TCP is all that there is.
+    return not channel_is_tcp(channel) and get_u16(msg + 2) & (FLAG_QR | FLAG_TC) == (FLAG_QR | FLAG_TC)
+
+
 cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *msg, uint32_t octets,
                             bint cut) noexcept nogil:
     cdef uint32_t attempt = NONE
@@ -104,6 +110,7 @@ cdef void exchange_response(coordinator_t *c, uint32_t channel, const uint8_t *m
         return
     index = c.attempts[attempt].flight
     flight = &c.flights[index]
+    cut = cut or truncated(channel, msg)
     hand_take_flight(c, index)
     fd_debug_crash("response", flight_qname(c, flight), flight.question.qname_len)
     if edns_refused(flight, msg, octets):
@@ -132,17 +139,18 @@ cdef void checked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept n
 
 cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uint8_t *msg,
                    bint cut) noexcept nogil:
-    # The answer to one attempt, well-formed unless it was cut. Decide whether it is the flight's.
+    # The answer to one attempt, well-formed unless it was cut: it came over UDP, and only its header and question
+    # are good. Decide whether it is the flight's.
     cdef flight_t *flight = &c.flights[index]
     cdef uint32_t channel = c.attempts[attempt].channel
     cdef uint32_t upstream = channel_upstream(channel)
     cdef bint tcp = channel_is_tcp(channel)
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
     upstream_answered(&c.upstreams[upstream])
-    count_exchange(c, upstream, time_us, NOERROR if cut else c.response.rcode)
+    count_exchange(c, upstream, time_us, get_u16(msg + 2) & FLAG_RCODE if cut else c.response.rcode)
     rtt_measured(&c.upstreams[upstream].tcp if tcp else &c.upstreams[upstream].udp, time_us,
                  flight.state & FLIGHT_LATE and upstream == flight.upstream)
-    if not tcp and (cut or c.response.flags & FLAG_TC):
+    if cut:
         bump(c.counters, FD_C_upstream_truncated, 1)
         forget_attempts(c, flight, upstream)
         if flight.upstream != upstream:

@@ -28,7 +28,8 @@ cdef bint policy_well(coordinator_t *c, const flight_t *flight) noexcept nogil
 # first come. 0: there is nobody else, or nothing is known of the first.
 cdef uint32_t policy_hedge_ms(coordinator_t *c, const flight_t *flight) noexcept nogil
 
-# That second upstream, once: it is paid for here. NONE: nobody else fares well, or too many were asked.
+# That second upstream, asked over UDP, once: it is paid for here. NONE: the next one does not fare well or is
+# never asked over UDP, or too many were asked.
 cdef uint32_t policy_hedge(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # The next one in its order, where somebody may be, behind the one that was asked last; if there is

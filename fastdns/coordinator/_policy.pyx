@@ -244,7 +244,9 @@ cdef uint32_t policy_hedge_ms(coordinator_t *c, const flight_t *flight) noexcept
 cdef uint32_t policy_hedge(coordinator_t *c, const flight_t *flight) noexcept nogil:
     cdef choice_t *choice = &c.choices[flight.forward.number]
     cdef uint32_t other = policy_next(c, flight)
+    # Only over UDP: TCP has other connections for it, and what is encrypted does not leave as it is.
     if (choice.credit < HEDGE_SHARE or other == NONE or other == flight.upstream
+            or c.upstreams[other].config.force_tcp
             or fares(c, flight.forward, other, lag_us(c, flight.forward)) != FARES_WELL):
         return NONE
     choice.credit -= HEDGE_SHARE

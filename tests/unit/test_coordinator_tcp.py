@@ -16,6 +16,7 @@ from tests.coordtools import (
     Asked,
     Reply,
     Upstream,
+    World,
     address,
     closed_port,
     plain_address,
@@ -46,6 +47,21 @@ def test_truncated_answers_are_asked_for_over_tcp() -> None:
             1,
         )
         assert w.count("stores") == 2
+
+
+@pytest.mark.parametrize("left_out", [5, 16])
+def test_truncated_answers_may_end_within_a_record(left_out: int) -> None:
+    """RFC 2181 s9: TC counts, what came with it does not: 11 octets of a record, or its count alone."""
+
+    def play(asked: Asked) -> Reply:
+        if asked.tcp:
+            return address(asked)
+        return reply(asked, records(asked.qname, 300, "A", "192.0.2.1"), tc=True, opt=False)[:-left_out]
+
+    with Upstream(play) as up, world(up) as w:
+        assert w.ask("www.example.").message().answer
+        assert [asked.tcp for asked in up.asked] == [False, True]
+        assert w.count("upstream_malformed") == 0
 
 
 def test_answers_of_64_kib() -> None:
@@ -134,6 +150,18 @@ def test_a_lost_connection_is_replaced_and_its_questions_asked_again() -> None:
         assert w.count("upstream_tcp_broken") == 1
         names = [asked.qname for asked in up.asked]
         assert names[10:] == names[:10]  # the oldest first
+
+
+@pytest.mark.parametrize("force_tcp", [False, True])
+def test_a_hedge_goes_to_nobody_who_is_asked_over_tcp(force_tcp: bool) -> None:
+    """Least of all as a datagram: with TLS it would leave in the clear."""
+    with Upstream() as first, Upstream() as second, World([(first.port, 0), (second.port, force_tcp)]) as w:
+        for i in range(40):
+            w.ask(f"n{i}.example.")
+        first.play = silence
+        w.ask("late.example.")
+        assert {asked.tcp for asked in second.asked} == {force_tcp}
+        assert (w.count("hedges") == 0) == force_tcp
 
 
 def reset(asked: Asked) -> Reply:
