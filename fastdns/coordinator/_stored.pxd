@@ -28,6 +28,7 @@ cdef void stored_hold(coordinator_t *c, uint64_t ms) noexcept nogil
 cdef void stored_refreshed(coordinator_t *c, const flight_t *flight) noexcept nogil
 
 # Give the stale answer to one who asks what has been under way for longer than a client waits for it; the
-# client response timer of RFC 8767 s5 is the question's. False: not so long, or there is none.
+# client response timer of RFC 8767 s5 is the question's, and begins with the first client of one of our own.
+# False: not so long, or there is none.
 cdef bint stored_overdue(coordinator_t *c, const flight_t *flight, uint32_t worker,
                          uint64_t ticket) noexcept nogil

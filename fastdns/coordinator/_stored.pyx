@@ -14,7 +14,7 @@ from fastdns._shm cimport (
 from fastdns._stats cimport FD_C_stale_marks, bump
 from fastdns.coordinator._delivery cimport deliver_stored
 from fastdns.coordinator._inflight cimport flight_qname
-from fastdns.coordinator._state cimport coordinator_t, flight_t, question_t
+from fastdns.coordinator._state cimport FLIGHT_AHEAD, FLIGHT_LOOK, coordinator_t, flight_t, question_t
 from fastdns.coordinator._store cimport store_find, store_hold
 from fastdns.coordinator._sweep cimport entry_survives
 
@@ -94,7 +94,7 @@ cdef void stored_refreshed(coordinator_t *c, const flight_t *flight) noexcept no
 cdef bint stored_overdue(coordinator_t *c, const flight_t *flight, uint32_t worker,
                          uint64_t ticket) noexcept nogil:
     cdef const fd_entry_t *entry
-    if (flight.block.stale_s == 0
+    if (flight.block.stale_s == 0 or (flight.state & (FLIGHT_AHEAD | FLIGHT_LOOK) and flight.waiting == 0)
             or c.now_ms + c.config.question_deadline_ms < flight.deadline_ms + flight.block.stale_wait_ms):
         return False
     write_key(c, &flight.question, flight_qname(c, flight), flight.zone)

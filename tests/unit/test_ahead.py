@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import dns.rcode
+import pytest
 
 from fastdns import _segments
 from fastdns._testing.cache import Cache
@@ -172,13 +173,14 @@ def test_what_comes_back_with_less_than_half_is_left_alone() -> None:
         expires(w, up, 1.2, asked=2)
 
 
-def test_a_client_joins_what_is_asked_ahead() -> None:
+@pytest.mark.parametrize("stale_wait_ms", [200, 4000])
+def test_a_client_joins_what_is_asked_ahead(stale_wait_ms: int) -> None:
     def play(asked: Asked) -> Reply:
         if len(up.asked) > 1:
             time.sleep(0.6)
         return reply(asked, records(NAME, 1, "A", f"192.0.2.{len(up.asked)}"))
 
-    with Upstream(play) as up, world(up, retry_floor_ms=2000, stale_wait_ms=4000) as w:
+    with Upstream(play) as up, world(up, retry_floor_ms=2000, stale_wait_ms=stale_wait_ms) as w:
         name = Name(w)
         name.hit(PREFETCH_HITS)
         w.wait(lambda: len(up.asked) == 2, "the question")
