@@ -264,7 +264,7 @@ def test_too_many_questions_that_rules_changed() -> None:
         for number in range(places + 1):
             w.put(f"n{number}.example.", worker=number % 2)
         w.wait(lambda: w.count("changed_full") == 1, "a full table")
-        assert w.post.inflight == places
+        w.wait(lambda: w.post.inflight == places, "the end of the round, which publishes that")
 
 
 # ------------------------------------------------------------------------------- hosts ----

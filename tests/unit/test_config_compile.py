@@ -414,3 +414,12 @@ def test_families_that_the_network_has_not_got() -> None:
         FamilyStep(1, "v6.example.", kept), FamilyStep(28, ".", kept), FamilyStep(28, "corp.example.", kept)
     )  # fmt: skip
     assert steps[1] == (FamilyStep(28, ".", kept), WhoamiStep())
+
+
+def test_dns64_makes_nothing_of_a_family_that_is_switched_off() -> None:
+    block = f"example {{\n{BIND}dns64\nforward . 10.1.1.1\n}}\n"
+    found = compiled(f"fastdns {{\nno_a example\n}}\n{block}")
+    assert [line.partition(" ")[2] for line in found.warnings] == [
+        "dns64: what the zones of no_a have is NODATA to it, too"
+    ]
+    assert compiled(f"fastdns {{\nno_aaaa example\n}}\n{block}").warnings == ()

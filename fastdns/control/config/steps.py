@@ -64,7 +64,10 @@ def steps_of(
     steps += (_template(one, block.zones) for one in block.template)
     if block.hosts is not None:
         steps.append(_hosts(block.hosts, block.zones, warn))
-    steps += _families(block.zones, settings)
+    families = list(_families(block.zones, settings))
+    if block.dns64 is not None and any(one.qtype == _A for one in families):
+        warn(f"{block.dns64.where}: dns64: what the zones of no_a have is NODATA to it, too")
+    steps += families
     steps += (_forward(one, upstreams(one)) for one in block.forward)
     if block.whoami is not None:
         steps.append(WhoamiStep())
