@@ -76,6 +76,7 @@ class NodeNetwork:
         self._link: Link | None = None
         self._foreign: frozenset[str] = frozenset()
         self._complete = False
+        self._looked = True  #: at everything; a later life's first look may fail
         self._said: set[str] = set()
         self._notifications: watch.Notifications | None = None
         self._changed = asyncio.Event()  #: of what we need, something may have
@@ -106,7 +107,7 @@ class NodeNetwork:
             await self._only_serve()
         elif self.plan.setup_interface and kept >= len(self.plan.addresses):
             self._complete = True
-            await self._guarded(self._full_check())
+            self._looked = await self._guarded(self._full_check())
         else:
             await self._try_set_up()
         return self._complete
@@ -239,7 +240,9 @@ class NodeNetwork:
 
     async def _tend(self) -> None:
         clock = asyncio.get_running_loop().time
-        legacy, full, renew = clock() + _LEGACY_S, clock() + _FULL_S, clock() + self._renew_s()
+        retry_s = _RETRY_S
+        full = clock() + (_FULL_S if self._looked else retry_s)
+        legacy, renew = clock() + _LEGACY_S, clock() + self._renew_s()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
@@ -248,29 +251,36 @@ class NodeNetwork:
                 await asyncio.sleep(_RETRY_S)
                 await self._try_set_up()
                 continue
+            well = True
             if self._changed.is_set():
                 await asyncio.sleep(_SETTLE_S)
                 if self._gone.is_set():
                     continue  # the tables first
                 self._changed.clear()
-                await self._guarded(self._check_rules())
+                well = await self._guarded(self._check_rules())
             if self._link_has_gone():
-                await self._guarded(self._restore_link())
+                well &= await self._guarded(self._restore_link())
             if clock() >= full:
                 full = legacy = clock() + _FULL_S
-                await self._guarded(self._full_check())
+                well &= await self._guarded(self._full_check())
+                retry_s = _RETRY_S if well else min(2 * retry_s, _FULL_S)
             if clock() >= legacy:
                 legacy = clock() + _LEGACY_S
-                await self._guarded(self._check_legacy())
+                well &= await self._guarded(self._check_legacy())
+            if not well:  # a lock, a process that could not be had
+                full = min(full, clock() + retry_s)
             if clock() >= renew:
                 renew = clock() + self._renew_s()
                 await self._guarded(self._renew())
 
-    async def _guarded(self, step: Coroutine[Any, Any, object]) -> None:
+    async def _guarded(self, step: Coroutine[Any, Any, object]) -> bool:
+        """Whether it was done; its error is counted and said."""
         try:
             await step
         except FastDNSError as error:
             self._count(error)
+            return False
+        return True
 
     async def _check_rules(self, left_overs: bool = False) -> None:
         """left_overs: look for what others have left since the start, too: twice the programs."""
@@ -302,11 +312,12 @@ class NodeNetwork:
 
     async def _restore_link(self) -> None:
         """The interface as it should be, with all addresses; those that are there stay as they are."""
-        self._link = link = await offload(jobs.ensure_link, self.plan.interface)
+        link = await offload(jobs.ensure_link, self.plan.interface)
         self._report_link(link)
         held = await offload(jobs.held, self.plan.addresses)
         for address in self.plan.in_order():
             await self._keep(address, link, held)
+        self._link = link  # not before: what fails is tried again, as the interface has "gone" until then
         self.state.serving = self.plan.in_order()
 
     async def _renew(self) -> None:
