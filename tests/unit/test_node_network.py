@@ -119,6 +119,36 @@ def test_what_fails_all_the_time_is_not_tried_all_the_time(
     assert time.monotonic() - began > 0.5, "0.01 s, 0.02, 0.04 and so on"
 
 
+@pytest.mark.parametrize("first", [Standing(Mode.IPTABLES), Standing(Mode.AUTO, listing="tables")])
+def test_what_nft_could_not_do_is_tried_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch, first: Standing
+) -> None:
+    """A time-out under load, and the node would be without a fallback for good."""
+    monkeypatch.setattr(module, "_FULL_S", 0.01)
+    found = iter((first, first, WHOLE))
+    node.jobs["establish"] = lambda: next(found)
+    network = NodeNetwork(PLAN, Keeper(), ())
+    tend(network, lambda: "check_rules" in node.asked)
+    assert node.asked.count("establish") == 3
+    assert (network.state.rules, network.state.fallback) == ("nft", True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "standing"),
+    [
+        (NodePlan(PLAN.addresses, mode=Mode.IPTABLES), Standing(Mode.IPTABLES)),
+        (NodePlan(("10.43.0.10",)), Standing(Mode.AUTO)),
+    ],
+)
+def test_what_the_plan_does_not_ask_for_is_not_tried(
+    node: Node, monkeypatch: pytest.MonkeyPatch, plan: NodePlan, standing: Standing
+) -> None:
+    monkeypatch.setattr(module, "_FULL_S", 0.01)
+    node.jobs["establish"] = node.jobs["check_rules"] = lambda: standing
+    tend(NodeNetwork(plan, Keeper(), ()), lambda: node.asked.count("check_rules") == 3)
+    assert node.asked.count("establish") == 1
+
+
 def test_an_interface_without_its_addresses_is_not_there_yet(node: Node) -> None:
     network = NodeNetwork(PLAN, keeper := Keeper(), ())
 

@@ -146,6 +146,12 @@ class Standing:
     restored: bool = False  #: something of ours was missing
     trouble: tuple[str, ...] = ()  #: what could not be had, in words
 
+    def lacks_of(self, plan: NodePlan) -> bool:
+        """Whether nft gave less than the plan asks for."""
+        if plan.mode is not Mode.AUTO:
+            return False
+        return self.mode is not Mode.AUTO or self.fallback != bool(plan.fallbacks())
+
 
 @dataclass(slots=True)
 class NodeState:

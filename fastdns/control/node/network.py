@@ -282,17 +282,18 @@ class NodeNetwork:
             return False
         return True
 
-    async def _check_rules(self, left_overs: bool = False) -> None:
-        """left_overs: look for what others have left since the start, too: twice the programs."""
+    async def _check_rules(self, all_of_them: bool = False) -> None:
+        """all_of_them: also what others have left since the start, and what could not be had before."""
         if self.plan.mode is Mode.NONE:
             return
-        if self._standing.mode is Mode.NONE:  # a later life, which knows nothing yet
+        # A later life knows nothing yet; and what nft could not do may have been a passing weakness.
+        if self._standing.mode is Mode.NONE or (all_of_them and self._standing.lacks_of(self.plan)):
             await self._establish()
         else:
             known = self._standing
             if self._touched:  # perhaps between a table's going in and its listing
                 known, self._touched = replace(known, listing=None), False
-            self._standing = await offload(jobs.check_rules, self.plan, known, self._foreign, left_overs)
+            self._standing = await offload(jobs.check_rules, self.plan, known, self._foreign, all_of_them)
         self._report_rules()
         if self._standing.restored:
             log.warning(_RESTORED)
@@ -303,7 +304,7 @@ class NodeNetwork:
 
     async def _full_check(self) -> None:
         self._foreign = await self._others()
-        await self._check_rules(left_overs=True)
+        await self._check_rules(all_of_them=True)
         if self.plan.setup_interface:
             await self._restore_link()
 
