@@ -25,9 +25,10 @@ def check(plan: NodePlan, standing: Standing, foreign: frozenset[str], left_over
     """Put back what is missing; remove what others have left meanwhile, too. Raises NodeError."""
     restored = False
     if standing.mode is Mode.AUTO:
-        restored = nft.listing(plan) != standing.listing
-        if restored or not nft.are_youngest(plan):
+        found = nft.listing(plan)
+        if found != standing.listing or not nft.are_youngest(plan):
             standing = _load_table(plan)
+            restored = found != standing.listing  # where nobody believed the former listing, it may be none
     after = _with_iptables(plan, standing, foreign, left_overs)
     return replace(after, restored=restored or bool(after.added))
 

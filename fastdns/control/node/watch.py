@@ -53,7 +53,7 @@ class Change(IntEnum):
 
     NONE = 0
     SOME = 1  #: something that we need may have changed
-    OURS = 2  #: a part of our tables has been taken away
+    OURS = 2  #: a part of our tables has been taken away, or may have been
     GONE = 3  #: a table of ours is not there any more
 
 
@@ -147,9 +147,9 @@ class Notifications:
                 data = self._socket.recv(_READ)
             except BlockingIOError:
                 return found
-            except OSError:  # ENOBUFS: there was more than the socket could hold
+            except OSError:  # ENOBUFS: there was more than the socket could hold, of anybody's
                 self._messages.have_gap()
-                return max(found, Change.SOME)
+                return max(found, Change.OURS)
             if not data:
                 return found
             found = max(found, self._messages.judge(data))

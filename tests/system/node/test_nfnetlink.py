@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel says of its tables, beside what nft says of them."""
+"""What the kernel says of its tables and of their changes, beside what nft says of them."""
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from fastdns.control.node import nfnetlink
+from fastdns.control.node import nfnetlink, nft, rules, watch
+from fastdns.control.node.model import NodePlan
 from tests.system.netns import network, skip_without_network_namespaces
 
 pytestmark = skip_without_network_namespaces
@@ -18,7 +20,7 @@ def namespace() -> Iterator[None]:
         yield
 
 
-def nft(*words: str, text: str = "") -> str:
+def run(*words: str, text: str = "") -> str:
     return subprocess.run(["nft", *words], input=text, capture_output=True, text=True, check=True).stdout
 
 
@@ -26,18 +28,34 @@ def test_tables_are_told_by_age() -> None:
     assert nfnetlink.tables() == []
     wanted = [(family, name) for name in ("b", "c", "a") for family in ("ip", "ip6", "inet", "arp", "bridge")]
     for family, name in wanted:
-        nft("add", "table", family, name)
+        run("add", "table", family, name)
     assert sorted(nfnetlink.tables()) == sorted(wanted)
     of_family = [name for family, name in nfnetlink.tables() if family == "ip"]
     assert of_family == ["b", "c", "a"]
-    nft("-f", "-", text="add table ip b\ndelete table ip b\ntable ip b {}\n")
+    run("-f", "-", text="add table ip b\ndelete table ip b\ntable ip b {}\n")
     assert [name for family, name in nfnetlink.tables() if family == "ip"] == ["c", "a", "b"]
-    assert [f"table {family} {name}" for family, name in nfnetlink.tables()] == nft("list", "tables").split(
-        "\n"
-    )[:-1]
+    assert run("list", "tables") == "".join(f"table {one} {name}\n" for one, name in nfnetlink.tables())
 
 
 def test_there_may_be_more_than_a_datagram_holds() -> None:
     names = [f"t{number:03}{'x' * 60}" for number in range(1000)]
-    nft("-f", "-", text="".join(f"add table ip {name}\n" for name in names))
+    run("-f", "-", text="".join(f"add table ip {name}\n" for name in names))
     assert nfnetlink.tables() == [("ip", name) for name in names]
+
+
+def test_changes_that_are_too_many_may_have_been_ours() -> None:
+    """The socket's queue has an end. What is looked at then is all there: nobody says that it had gone."""
+    plan = NodePlan(("169.254.20.10", "10.43.0.10"))
+    standing = rules.establish(plan, frozenset())
+    notifications = watch.Notifications()
+    try:
+        others = "".join(f"add rule ip others one ip saddr 10.0.0.{n % 256} accept\n" for n in range(5000))
+        run("-f", "-", text=f"add table ip others\nadd chain ip others one\n{others}")
+        assert notifications.read() is watch.Change.OURS
+    finally:
+        notifications.close()
+    doubted = replace(standing, listing=None)
+    assert not rules.check(plan, doubted, frozenset(), False).restored
+    run("delete", "chain", "ip", "fastdns", "notrack-prerouting")
+    after = rules.check(plan, doubted, frozenset(), False)
+    assert (after.restored, after.listing) == (True, standing.listing) == (True, nft.listing(plan))
