@@ -3,13 +3,14 @@
 
 import os
 import random
+import signal
 import socket
 import struct
 from pathlib import Path
 
 import pytest
 
-from fastdns.control.node import nfnetlink, watch
+from fastdns.control.node import listening, nfnetlink, watch
 from fastdns.control.node.check import judge, lines, summary
 from fastdns.control.node.listening import foreign_listeners
 from fastdns.control.node.model import Held
@@ -133,6 +134,35 @@ def test_whose_sockets_are_there(host: str, kind: socket.SocketKind) -> None:
         assert foreign_listeners([host], port, (os.getpid(),)) == frozenset()
         assert foreign_listeners(["192.0.2.1"], port, ()) == frozenset()
         assert foreign_listeners([host], port, (0,)) == {host}, "a process that isn't there has none"
+
+
+def test_a_socket_that_only_a_child_of_ours_still_has_is_ours() -> None:
+    """A listener that a reload gives up, while a worker answers what it has received there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(1)
+    try:
+        assert foreign_listeners(["127.0.0.1"], port, ()) == {"127.0.0.1"}
+        assert foreign_listeners(["127.0.0.1"], port, (os.getpid(),)) == frozenset()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_socket_that_is_closed_between_two_looks_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+
+        def close_it(*_: object) -> set[int]:
+            one.close()
+            return set()
+
+        monkeypatch.setattr(listening, "_inodes", close_it)
+        assert foreign_listeners(["127.0.0.1"], one.getsockname()[1], (os.getpid(),)) == frozenset()
 
 
 def survey(**changed: object) -> Survey:

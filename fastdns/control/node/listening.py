@@ -17,13 +17,20 @@ _TABLES = (("udp", _UNCONNECTED), ("udp6", _UNCONNECTED), ("tcp", _LISTEN), ("tc
 def foreign_listeners(
     addresses: Iterable[str], port: int, processes: Iterable[int], proc: Path = Path("/proc")
 ) -> frozenset[str]:
-    """Those of the addresses on which a socket listens that none of our processes has."""
+    """Those of the addresses on which a socket listens that none of our processes has.
+
+    processes: control and the keeper, in the order in which a socket goes from one to the next. After them
+    come their children: a worker has what a reload took from the keeper until it is replaced.
+    """
     wanted = set(addresses)
     found = {(address, inode) for address, inode in _listeners(proc, port) if address in wanted}
     if not found:
         return frozenset()
-    ours = {inode for pid in processes for inode in _inodes(proc, pid)}
-    return frozenset(address for address, inode in found if inode not in ours)
+    parents = tuple(processes)
+    family = [*parents, *(child for pid in parents for child in _children(proc, pid))]
+    ours = {inode for pid in family for inode in _inodes(proc, pid)}
+    there = {inode for _, inode in _listeners(proc, port)}  # one that was closed meanwhile was ours, too
+    return frozenset(address for address, inode in found if inode not in ours and inode in there)
 
 
 def _listeners(proc: Path, port: int) -> Iterator[tuple[str, int]]:
@@ -43,6 +50,13 @@ def _address(text: str) -> str:
     # Words of 32 bits, each in host order: little-endian on all machines that Kubernetes has.
     octets = b"".join(bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8))
     return socket.inet_ntop(socket.AF_INET6 if len(octets) == 16 else socket.AF_INET, octets)
+
+
+def _children(proc: Path, pid: int) -> list[int]:
+    try:
+        return [int(one) for one in (proc / f"{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    except OSError:
+        return []  # a kernel without CONFIG_PROC_CHILDREN
 
 
 def _inodes(proc: Path, pid: int) -> Iterator[int]:
