@@ -143,7 +143,7 @@ cdef uint32_t on_tcp(coordinator_t *c, uint32_t channel, uint32_t events) noexce
     cdef uint32_t count = 0
     cdef const unsigned char *msg
     connection_event(c, channel, events)
-    while True:                  # 5,461 times at most: what rx can hold of the smallest messages
+    while True:                  # 40,960 times at most: what rx can hold of empty messages
         msg = connection_message(c, channel, &octets)
         if msg == NULL:
             return count

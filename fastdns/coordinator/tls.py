@@ -35,6 +35,7 @@ _REQUESTS: Final = 4096  #: octets that the pipe holds
 _SEND_QUEUE: Final = 64 * 1024  #: octets in the kernel, as for TCP
 _UNACKNOWLEDGED_MS: Final = 2000  #: the loop can't see what a dead server's kernel has not taken
 _TOLD_AGAIN_S: Final = 60.0
+_REASONS: Final = 16  #: that are remembered of a server
 _SWITCH_S: Final = 0.001  #: longest wait for the GIL beside a busy step of the other thread
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
@@ -54,8 +55,7 @@ class Server:
         self.session: ssl.SSLSession | None = None
         self.context: ssl.SSLContext | None = None
         self.unusable = ""
-        self._told = ""
-        self._told_s = 0.0
+        self._told: dict[str, float] = {}  #: why connections failed: when it was said
         try:
             self.context = client_context(Path(ca) if ca else None, (Path(cert), Path(key)) if cert else None)
         except OSError as error:
@@ -71,16 +71,19 @@ class Server:
         )
 
     def failed(self, why: str) -> None:
-        """Say so; the same again once a minute at most."""
+        """Say so; the same again once a minute at most, also where two servers at one address take turns."""
         now_s = time.monotonic()
-        if why != self._told or now_s - self._told_s >= _TOLD_AGAIN_S:
-            self._told, self._told_s = why, now_s
-            log.error(f"coordinator: upstream {self}: {why}")
+        if now_s - self._told.get(why, -_TOLD_AGAIN_S) < _TOLD_AGAIN_S:
+            return
+        if len(self._told) == _REASONS:
+            del self._told[min(self._told, key=self._told.__getitem__)]
+        self._told[why] = now_s
+        log.error(f"coordinator: upstream {self}: {why}")
 
     def answers(self) -> None:
         """An answer came: only now it is sure that our certificate was taken, too."""
         if self._told:
-            self._told = ""
+            self._told.clear()
             log.info(f"coordinator: upstream {self}: answers again")
 
 

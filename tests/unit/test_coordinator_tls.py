@@ -15,6 +15,7 @@ import pytest
 
 from fastdns.control import model
 from fastdns.control.model import Block, Tls, plain_config
+from fastdns.coordinator.tls import Server
 from tests.certificates import SERVER_NAME, Authority
 from tests.coordtools import (
     ANSWER,
@@ -247,3 +248,17 @@ def test_files_that_are_gone_when_the_coordinator_starts(
     with Upstream() as good, tls_world(good, good, tls=Tls(ca=str(tmp_path / "no")), plain_from=1) as w:
         w.ask("www.example.")
         assert "its certificate files can't be used" in capfd.readouterr().err
+
+
+def test_reasons_that_take_turns_are_told_once_each(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of two servers behind one address one is down, one has another's certificate."""
+    server = Server(("192.0.2.53", 853))
+    for _ in range(50):
+        server.failed("no connection: Connection refused")
+        server.failed("its certificate is refused")
+    assert len(capfd.readouterr().err.splitlines()) == 2
+    for i in range(50):
+        server.failed(f"no connection: {i}")  # whatever there is: what is remembered has its bound
+    server.answers()
+    server.failed("its certificate is refused")
+    assert len(capfd.readouterr().err.splitlines()) == 52
