@@ -9,16 +9,21 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import dns.rcode
 import pytest
 
 from fastdns._version import __version__
+from tests.certificates import SERVER_NAME, Authority
 from tests.peers import run as peers
-from tests.peers.run import find_program
+from tests.peers.run import LOOPBACK, find_program
 from tests.system.chart import FORMS, RESOLVER, check_answers, check_lines, cluster, node_of, template_of
+from tests.system.clients import UDP, Client
 from tests.system.netns import network, skip_without_network_namespaces
-from tests.system.server import ROOT
+from tests.system.server import ROOT, is_answering
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200), skip_without_network_namespaces]
 
@@ -27,6 +32,7 @@ IMAGE = "localhost/fastdns:test"
 CLUSTER_DNS = "10.43.0.10"
 START_S = 30.0
 SIZE_MAX_MB = 200
+AUTHORITIES_MIN = 100  # Debian has some 140
 
 
 def buildah(*arguments: str) -> str:
@@ -88,6 +94,39 @@ def test_the_programs_for_rules_are_there(container: str, program: str) -> None:
     assert code == 0, output
 
 
+def test_an_upstream_s_certificate_is_from_the_system_s_authorities(
+    container: str, tmp_path: Path
+) -> None:
+    """A CA that the operator gives the system counts, as Debian's do; the Corefile names none."""
+    code, output = run_inside(container, "sh", "-c", "ls /usr/lib/ssl/certs/*.pem | wc -l")
+    assert code == 0
+    assert int(output) > AUTHORITIES_MIN
+    authority, endpoint = Authority(tmp_path), ("127.0.0.2", 53)
+    to = f"tls://{LOOPBACK}%{SERVER_NAME}"
+    (tmp_path / "Corefile").write_text(f".:53 {{\nbind 127.0.0.2\nforward . {to}\n}}\n")
+    options = [f"--volume={authority.file}:/usr/local/share/ca-certificates/own.crt:ro"]
+    options.append(f"--volume={tmp_path / 'Corefile'}:/etc/Corefile:ro")
+    script = "update-ca-certificates && exec fastdns serve --conf /etc/Corefile"
+    with (
+        network() as net,
+        net.entered(),
+        peers.coredns() as coredns,
+        peers.unbound(coredns.server, tls=peers.Tls(853, *authority.sign())),
+        running(inside(container, "sh", "-c", script, options=options)),
+    ):
+        wait_until_it_answers(endpoint)
+        with Client(endpoint) as client:
+            response = client.ask("kubernetes.default.svc.cluster.local", "A", UDP)
+    assert response.rcode() == dns.rcode.NOERROR
+
+
+def wait_until_it_answers(endpoint: tuple[str, int]) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_answering(endpoint):
+        assert time.monotonic() < deadline, "no answer"
+        time.sleep(0.05)
+
+
 def test_nothing_is_left_of_the_build(container: str) -> None:
     names = r"\( -name '*.pyx' -o -name '*.c' -o -name '_testing' \)"
     script = f"command -v gcc cc pip; find / -xdev {names} -path '*fastdns*'; true"
@@ -119,13 +158,12 @@ def running(command: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    try:
-        with process:
+    with process:
+        try:
             yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_it_takes_the_chart_s_place(container: str) -> None:
