@@ -49,6 +49,7 @@
     X(tcp_closed_idle, "TCP connections closed after idle time") \
     X(tcp_closed_slow, "TCP connections closed because the client did not read or finish") \
     X(tcp_closed_cap, "TCP connections closed to make room for another") \
+    X(tcp_closed_queries, "TCP connections that got as many queries as `maxtcpqueries` allows") \
     X(tcp_closed_bad, "TCP connections closed after an impossible message length") \
     X(tcp_buffers_full, "TCP connections closed because the buffer pool was empty") \
     /* coordinator: questions and upstream */ \

@@ -25,7 +25,7 @@
 
 #include "_counters.h"
 
-#define FD_LAYOUT_VERSION 6u
+#define FD_LAYOUT_VERSION 7u
 #define FD_MAGIC_CACHE  0x3143534e44534146ull   /* "FASDNSC1" */
 #define FD_MAGIC_REGION 0x3152534e44534146ull
 #define FD_MAGIC_POST   0x3150534e44534146ull

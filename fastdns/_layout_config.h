@@ -17,8 +17,9 @@ typedef struct {
     uint8_t flags;                /* FD_GROUP_* of its group */
     uint32_t tcp_first_ms;        /* a connection's first octets must come within this */
     uint32_t tcp_idle_ms;         /* between queries; RFC 7766 s6.2.3 */
+    uint32_t tcp_queries;         /* on a connection, which is closed when they are answered; 0: no limit */
 } fd_listener_t;
-_Static_assert(sizeof(fd_listener_t) == 40, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_listener_t) == 44, "SHM_LAYOUT");
 
 enum {                            /* fd_listener_t.flags */
     FD_GROUP_ANY_CLASS = 1,       /* some block forwards: other classes than IN are asked, too */

@@ -321,7 +321,7 @@ cdef extern from "_layout.h" nogil:
         sockaddr_in6 address
         uint16_t group
         uint8_t wildcard, flags
-        uint32_t tcp_first_ms, tcp_idle_ms
+        uint32_t tcp_first_ms, tcp_idle_ms, tcp_queries
 
     ctypedef struct fd_upstream_t:
         sockaddr_in6 address

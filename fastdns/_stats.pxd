@@ -16,7 +16,7 @@ cdef extern from "_counters.h" nogil:
         FD_C_recovered_packets, FD_C_recovered_clients, FD_C_poisoned, FD_C_wakeups
         FD_C_log_dropped
         FD_C_tcp_accepted, FD_C_tcp_closed_idle, FD_C_tcp_closed_slow, FD_C_tcp_closed_cap
-        FD_C_tcp_closed_bad, FD_C_tcp_buffers_full, FD_C_tcp_accept_failed, FD_C_questions
+        FD_C_tcp_closed_bad, FD_C_tcp_closed_queries, FD_C_tcp_buffers_full, FD_C_tcp_accept_failed, FD_C_questions
         FD_C_questions_invalid, FD_C_joined, FD_C_found_stored
         FD_C_upstream_udp, FD_C_upstream_tcp, FD_C_upstream_answers, FD_C_upstream_retries
         FD_C_upstream_mismatched, FD_C_upstream_malformed, FD_C_upstream_truncated

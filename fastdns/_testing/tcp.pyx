@@ -13,6 +13,7 @@ from fastdns._stats cimport (
     FD_C_tcp_accepted,
     FD_C_tcp_buffers_full,
     FD_C_tcp_closed_bad,
+    FD_C_tcp_closed_queries,
     FD_C_tcp_closed_cap,
     FD_C_tcp_closed_idle,
     FD_C_tcp_closed_slow,
@@ -172,6 +173,10 @@ cdef class Server:
         self.s.config.listeners[listener].tcp_first_ms = first_ms
         self.s.config.listeners[listener].tcp_idle_ms = idle_ms
 
+    def limit(self, int listener, uint32_t queries):
+        """So many on each of a listener's connections."""
+        self.s.config.listeners[listener].tcp_queries = queries
+
     def __dealloc__(self):
         if self.s == NULL:
             return
@@ -269,6 +274,7 @@ _COUNTERS = {
     "accept_failed": FD_C_tcp_accept_failed,
     "buffers_full": FD_C_tcp_buffers_full,
     "bad": FD_C_tcp_closed_bad,
+    "queries": FD_C_tcp_closed_queries,
     "cap": FD_C_tcp_closed_cap,
     "idle": FD_C_tcp_closed_idle,
     "slow": FD_C_tcp_closed_slow,

@@ -470,6 +470,7 @@ cdef void write_listeners(fd_config_t *out, config) except *:
                                            | (FD_GROUP_FAMILY if listener.by_family else 0))
         out.listeners[i].tcp_first_ms = listener.tcp_first_ms
         out.listeners[i].tcp_idle_ms = listener.tcp_idle_ms
+        out.listeners[i].tcp_queries = min(listener.tcp_queries, 0xffffffff)
 
 
 cdef bytes tls_of(upstream):

@@ -112,6 +112,7 @@ class Listener:
     by_family: bool = False  #: some block's answers differ by the client's family
     tcp_first_ms: int = 3000  #: for a connection's first octets
     tcp_idle_ms: int = 10000  #: between queries; RFC 7766 s6.2.3: a few seconds
+    tcp_queries: int = 0  #: on a connection; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

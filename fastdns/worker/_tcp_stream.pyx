@@ -17,6 +17,7 @@ from fastdns._stats cimport (
     FD_C_send_failed,
     FD_C_tcp_buffers_full,
     FD_C_tcp_closed_bad,
+    FD_C_tcp_closed_queries,
     FD_C_tcp_closed_slow,
     bump,
 )
@@ -122,6 +123,7 @@ cdef void _serve_buffer(worker_t *worker, connection_t *connection, uint32_t tot
     cdef uint32_t left = total
     cdef uint32_t use = connection.use
     cdef uint32_t gathered = 0
+    cdef uint32_t most = worker.config.listeners[connection.listener].tcp_queries
     cdef uint32_t length, answer
     cdef origin_t origin
     memset(&origin, 0, sizeof(origin))
@@ -137,7 +139,7 @@ cdef void _serve_buffer(worker_t *worker, connection_t *connection, uint32_t tot
             return
         if left - PREFIX < length:
             break
-        connection.asked = True
+        connection.queries += 1
         origin.request_size = <uint16_t>length
         answer = tcp.serve(worker, at + PREFIX, length, &origin, tcp.gather + gathered + PREFIX)
         if connection.use != use:
@@ -149,6 +151,11 @@ cdef void _serve_buffer(worker_t *worker, connection_t *connection, uint32_t tot
             bump(worker.counters, FD_C_replies_tcp, 1)
         at += PREFIX + length
         left -= PREFIX + length
+        if connection.queries == most:
+            # Closed when all is answered; what was sent beyond that is not looked at.
+            bump(worker.counters, FD_C_tcp_closed_queries, 1)
+            connection.ended = True
+            left = 0
         if gathered >= GATHER_FLUSH:
             if not stream_send(worker, connection, tcp.gather, gathered):
                 return
@@ -225,7 +232,7 @@ cdef uint8_t _phase(const connection_t *connection) noexcept nogil:
         return PHASE_SLOW
     if connection.waiting:
         return PHASE_WAITING
-    return PHASE_IDLE if connection.asked else PHASE_FIRST
+    return PHASE_IDLE if connection.queries else PHASE_FIRST
 
 
 cdef void stream_settle(worker_t *worker, connection_t *connection, bint progress) noexcept nogil:

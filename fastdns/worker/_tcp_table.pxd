@@ -29,6 +29,7 @@ ctypedef struct connection_t:
     uint32_t use                 # grows when the connection is closed
     uint64_t since               # ms; in this phase, or the last progress in it
     uint32_t waiting             # queries whose reply comes later
+    uint32_t queries             # whole messages that have come
     uint32_t need                # octets of the first message in `input`, prefix included; 0: unknown yet
     uint32_t armed               # epoll events asked for
     chain_t input                # received, not served
@@ -38,8 +39,7 @@ ctypedef struct connection_t:
     uint8_t phase
     uint8_t listener
     uint8_t registered           # with epoll
-    uint8_t asked                # a whole message has come
-    uint8_t ended                # the client has sent its FIN
+    uint8_t ended                # nothing more is read: the client has sent its FIN, or as much as it may
     uint8_t full                 # too many waiting: not read until half of them are answered
 
 ctypedef struct queue_t:

@@ -97,8 +97,8 @@ cdef connection_t *connection_take(worker_t *worker, int fd, uint8_t listener) n
     cdef connection_t *connection = phase_head(tcp, PHASE_FREE)
     connection.fd = fd
     connection.listener = listener
-    connection.waiting = connection.need = connection.armed = 0
-    connection.registered = connection.asked = connection.ended = connection.full = False
+    connection.waiting = connection.queries = connection.need = connection.armed = 0
+    connection.registered = connection.ended = connection.full = False
     connection_move(tcp, connection, PHASE_FIRST, worker.now_ms)
     tcp.used += 1
     fd_store32(&worker.region.tcp_connections, tcp.used)

@@ -94,9 +94,7 @@ def test_the_programs_for_rules_are_there(container: str, program: str) -> None:
     assert code == 0, output
 
 
-def test_an_upstream_s_certificate_is_from_the_system_s_authorities(
-    container: str, tmp_path: Path
-) -> None:
+def test_an_upstream_s_certificate_is_from_the_system_s_authorities(container: str, tmp_path: Path) -> None:
     """A CA that the operator gives the system counts, as Debian's do; the Corefile names none."""
     code, output = run_inside(container, "sh", "-c", "ls /usr/lib/ssl/certs/*.pem | wc -l")
     assert code == 0

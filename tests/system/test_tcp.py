@@ -21,6 +21,8 @@ import dns.rcode
 import pytest
 
 from tests.mock_upstream import MockUpstream, Question, Reply, answer, mock_upstream, nxdomain, truncated
+from tests.peers import run as peers
+from tests.peers.run import LOOPBACK
 from tests.system.clients import receive_framed
 from tests.system.server import Server, serve
 
@@ -134,8 +136,11 @@ def is_readable(sock: socket.socket) -> bool:
 
 def is_closed(sock: socket.socket) -> bool:
     """Whether the server has closed a connection on which nothing is expected."""
-    if not is_readable(sock):
-        return False
+    return is_readable(sock) and is_ended(sock)
+
+
+def is_ended(sock: socket.socket) -> bool:
+    """Whether nothing more comes: an end, or a reset where a query lies unread."""
     try:
         return sock.recv(1) == b""
     except ConnectionResetError:
@@ -365,6 +370,56 @@ def test_idle_silent_and_slow_connections_are_closed_in_time(server: Server) -> 
         assert IDLE_S - 0.1 < closed_s["idle"] < IDLE_S + GOOD_S
         assert SLOW_S - 0.1 < closed_s["partial"] < SLOW_S + GOOD_S
         assert [server.stats().counter(name) - n for name, n in zip(counters, before, strict=True)] == [2, 2]
+
+
+def corefile(directory: Path, port: int, upstream: MockUpstream) -> Path:
+    """One that allows three queries on a connection."""
+    file = directory / f"Corefile.{port}"
+    address, upstream_port = upstream.server
+    lines = (
+        f".:{port} {{",
+        f"bind {LOOPBACK}",
+        "timeouts {",
+        "maxtcpqueries 3",
+        "}",
+        f"forward . {address}:{upstream_port}",
+        "}",
+    )
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@contextlib.contextmanager
+def three_queries_a_connection(name: str, directory: Path, upstream: MockUpstream) -> Iterator[int]:
+    """The port of a server with that Corefile."""
+    if name == "fastdns":
+        port = peers.free_port()
+        listen = [(LOOPBACK, port)]
+        with serve((LOOPBACK, 1), listen=listen, conf=corefile(directory, port, upstream)) as server:
+            yield port
+            assert server.stats().counter("tcp_closed_queries") == 2
+        return
+    program = peers.find_program(name)
+    with peers.start(
+        name, lambda place, port: [program, "-conf", str(corefile(place, port, upstream)), "-quiet"]
+    ) as peer:
+        yield peer.port
+
+
+@pytest.mark.parametrize("name", ["fastdns", "coredns"])
+def test_as_many_queries_as_maxtcpqueries_allows(name: str, tmp_path: Path, upstream: MockUpstream) -> None:
+    """One after the other, and at once: the last answer is waited for, what is behind it gets none."""
+    with three_queries_a_connection(name, tmp_path, upstream) as port:
+        with socket.create_connection((LOOPBACK, port), 5) as sock:
+            for number in range(3):
+                assert exchange(sock, "good.example.test", number).rcode() == dns.rcode.NOERROR
+            assert sock.recv(1) == b""
+        with socket.create_connection((LOOPBACK, port), 5) as sock:
+            names = ("slow-1.example.test", "good.example.test", "slow-2.example.test", "good.example.test")
+            sock.sendall(framed(*(query(name, number) for number, name in enumerate(names))))
+            answered = {dns.message.from_wire(receive_framed(sock)).id for _ in range(3)}
+            assert answered == {0, 1, 2}
+            assert is_ended(sock)
 
 
 def test_cap_closes_the_idlest_first(server: Server) -> None:

@@ -297,11 +297,12 @@ def test_timeouts_are_an_addresses() -> None:
     """Of the blocks on an address the last one that has them counts."""
     found = compiled(
         f"a {{\n{BIND}timeouts {{\nread 5s\nidle 20s\n}}\n}}\nb {{\n{BIND}timeouts {{\nread 1s\n}}\n}}\n"
-        f"c {{\n{BIND}whoami\n}}\nd {{\nbind 127.0.0.9\ntimeouts {{\nidle 2s\n}}\n}}\n"
+        f"c {{\n{BIND}whoami\n}}\nd {{\nbind 127.0.0.9\ntimeouts {{\nidle 2s\nmaxtcpqueries 5\n}}\n}}\n"
         "e {\nbind 127.0.0.8\nwhoami\n}\n"
     )
     times = [(one.tcp_first_ms, one.tcp_idle_ms) for one in found.config.listeners if one]
     assert times == [(1000, 10000), (3000, 2000), (3000, 10000)]
+    assert [one.tcp_queries for one in found.config.listeners if one] == [0, 5, 0]
     assert not found.warnings
 
 

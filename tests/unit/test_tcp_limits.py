@@ -190,6 +190,52 @@ def test_each_listener_has_its_own_times(world: World) -> None:
     world.closed(idle)
 
 
+# ---- queries on a connection ----
+
+
+def test_after_its_last_query_a_connection_is_closed(world: World) -> None:
+    world.server.limit(0, 3)
+    client, other = world.connect(), world.connect(listener=1)
+    for n in range(3):
+        assert not client.closed
+        client.send(framed(message(n)))
+        assert world.replies(client, 1) == [message(n)]
+    world.closed(client)
+    assert world.server.count("queries") == 1
+    for n in range(4):
+        other.send(framed(message(n)))
+        assert world.replies(other, 1)
+    assert world.server.open == 1
+
+
+def test_what_is_sent_beyond_the_last_query_is_not_served(world: World) -> None:
+    """Be it in the same segment, or not read yet; answers that are late still come."""
+    world.server.limit(0, 3)
+    client = world.connect()
+    asked = [message(1, WAIT), message(2), message(3, WAIT)]
+    client.send(framed(*asked, *[message(n) for n in range(4, 400)]))
+    assert world.replies(client, 1) == [message(2)]
+    client.send(framed(message(400)))
+    world.settle()
+    for connection, use, query in world.server.waiting():
+        world.server.reply(connection, use, query)
+    world.closed(client)
+    assert split(client.got) == [asked[0], asked[2]]
+    assert world.server.messages == 3
+    assert world.server.count("queries") == 1
+
+
+def test_the_last_reply_to_a_slow_reader_is_whole(world: World) -> None:
+    world.server.limit(0, 12)
+    client = world.connect(receive_buffer=4096)
+    queries = [message(n, LARGE, 60000) for n in range(12)]
+    client.send(framed(*queries))
+    world.settle()
+    assert world.server.phases()["slow"] == 1
+    world.closed(client)
+    assert split(client.got) == [large_reply(one) for one in queries]
+
+
 # ---- the cap ----
 
 

@@ -232,6 +232,7 @@ class _Compiler:
             listener,
             tcp_first_ms=math.ceil(asked[-1].read_s * 1000),
             tcp_idle_ms=math.ceil(asked[-1].idle_s * 1000),
+            tcp_queries=max(asked[-1].maxtcpqueries, 0),
         )
 
     def _upstreams(self) -> dict[int, Upstream]:

@@ -93,7 +93,7 @@ def _later(plugin: Any) -> Iterator[str]:
             yield row.how.kind.show(value)
     if isinstance(plugin, model.Forward):
         for to in plugin.to:
-            if to.scheme != "dns":
+            if to.scheme == "https":
                 yield f"upstream {to.text}"
             elif to.host:
                 yield f"upstream {to.text}, a host's name"

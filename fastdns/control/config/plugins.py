@@ -312,9 +312,7 @@ class Timeouts(Plugin):
     )
     maxtcpqueries: Annotated[
         int,
-        Option(
-            "maxtcpqueries", k.Int(-1), "queries on a connection; -1: no limit", later=True, since="1.14.7"
-        ),
+        Option("maxtcpqueries", k.Int(-1), "queries on a connection; -1: no limit", since="1.14.7"),
     ] = -1
 
 
