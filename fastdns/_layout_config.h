@@ -34,8 +34,9 @@ typedef struct {
     uint32_t expire_ms;           /* unused for so long, a TCP connection is closed */
     uint32_t max_age_ms;          /* after this at the latest it gets no question any more */
     fd_part_t tls;                /* JSON that says how its connections are encrypted; count 0: they are not */
+    fd_part_t source;             /* sockaddr that its sockets are bound to, `count` octets; 0: they are not */
 } fd_upstream_t;
-_Static_assert(sizeof(fd_upstream_t) == 48, "SHM_LAYOUT");
+_Static_assert(sizeof(fd_upstream_t) == 56, "SHM_LAYOUT");
 
 enum {                            /* fd_zone_t.flags */
     FD_ZONE_USED = 1,

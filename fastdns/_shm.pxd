@@ -327,7 +327,7 @@ cdef extern from "_layout.h" nogil:
         sockaddr_in6 address
         uint8_t force_tcp, max_idle
         uint32_t expire_ms, max_age_ms
-        fd_part_t tls
+        fd_part_t tls, source
 
     ctypedef struct fd_zone_t:
         uint64_t fingerprint

@@ -477,12 +477,23 @@ cdef bytes tls_of(upstream):
     """What coordinator/tls.py needs to know of a server."""
     tls = upstream.tls
     spec = {"name": tls.name, "ca": tls.ca, "cert": tls.cert, "key": tls.key}
+    if upstream.source is not None:
+        spec["source"] = upstream.source.sockaddr
     return json.dumps({"address": upstream.endpoint.sockaddr, **spec}).encode()
+
+
+cdef bytes source_of(upstream):
+    """The address that its sockets are bound to, as bind takes it."""
+    cdef sockaddr_in6 address
+    write_address(&address, upstream.source)
+    if upstream.source.family == socket.AF_INET:
+        return (<char *>&address)[:sizeof(sockaddr_in)]
+    return (<char *>&address)[:sizeof(sockaddr_in6)]
 
 
 cdef void write_upstreams(_Segment segment, fd_config_t *out, config) except *:
     cdef int i
-    cdef bytes tls
+    cdef bytes tls, source
     out.upstream_count = len(config.upstreams)
     for i, upstream in enumerate(config.upstreams):
         if upstream is not None:
@@ -495,6 +506,10 @@ cdef void write_upstreams(_Segment segment, fd_config_t *out, config) except *:
                 tls = tls_of(upstream)
                 out.upstreams[i].tls.off = segment.put(tls)
                 out.upstreams[i].tls.count = <uint32_t>len(tls)
+            if upstream.source is not None:
+                source = source_of(upstream)
+                out.upstreams[i].source.off = segment.put(source)
+                out.upstreams[i].source.count = <uint32_t>len(source)
 
 
 cdef void write_scalars(fd_config_t *out, config) except *:

@@ -83,6 +83,7 @@ class Upstream:
     max_age_s: float = CONNECTION_AGE_S
     max_idle: int = 0  #: kept unused at most; 0: no limit of its own
     tls: Tls | None = None  #: with force_tcp
+    source: Endpoint | None = None  #: that our sockets are bound to, port 0; None: the kernel chooses
 
     def stricter(self, other: "Upstream") -> "Upstream":
         """The same server as two `forward` have it: what is shorter, or fewer, holds."""
@@ -95,11 +96,14 @@ class Upstream:
         )
 
     def __str__(self) -> str:
+        """All that makes it another upstream than others; a configuration's numbers are given by it."""
+        source = f" from={self.source.host}" if self.source is not None else ""
         if self.tls is not None:
             name = f"%{self.tls.name}" if self.tls.name else ""
             files = {"ca": self.tls.ca, "cert": self.tls.cert, "key": self.tls.key}
-            return f"tls://{self.endpoint}{name}" + "".join(f" {k}={v}" for k, v in files.items() if v)
-        return f"tcp://{self.endpoint}" if self.force_tcp else str(self.endpoint)
+            words = "".join(f" {k}={v}" for k, v in files.items() if v)
+            return f"tls://{self.endpoint}{name}{words}{source}"
+        return f"tcp://{self.endpoint}{source}" if self.force_tcp else f"{self.endpoint}{source}"
 
 
 @dataclass(frozen=True, slots=True)

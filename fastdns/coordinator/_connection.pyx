@@ -7,22 +7,22 @@ Answers are taken from a common room; a part of one is kept in a place of a smal
 has come.
 """
 
-from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EINPROGRESS, EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove
 
 from fastdns._memory cimport fd_reserve
 from fastdns._name cimport get_u16, put_u16
-from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_upstream_tcp_broken,
     FD_C_upstream_tcp_connects,
     FD_C_upstream_tcp_full,
     bump,
 )
-from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, watch
+from fastdns._sys cimport EPOLLIN, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, watch
 from fastdns.coordinator._channels cimport channel_upstream, connection_of, tcp_channel, tcp_place
+from fastdns.coordinator._dial cimport dial
 from fastdns.coordinator._inflight cimport flight_asked, flight_asked_name, flight_changed
 from fastdns.coordinator._net cimport (
     EPOLL_CTL_MOD,
@@ -33,24 +33,19 @@ from fastdns.coordinator._net cimport (
     SIOCOUTQ,
     SO_ERROR,
     SO_SNDBUF,
-    SOCK_CLOEXEC,
-    SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_NODELAY,
-    connect,
     getsockopt,
     ioctl,
     recv,
     send,
     setsockopt,
-    socket,
 )
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
 from fastdns.coordinator._state cimport (
     ASK_LATER,
-    ASK_NOWHERE,
     ASK_OK,
     CHANNEL_BROKEN,
     CHANNEL_LOST,
@@ -124,25 +119,15 @@ cdef uint64_t lifetime_ms(coordinator_t *c, const upstream_t *upstream) noexcept
     return half + (half * random16(&c.random) >> 16)
 
 
-cdef ask_rc tcp_connect(upstream_t *upstream, int *out) noexcept nogil:
-    cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
-    cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
+cdef ask_rc tcp_connect(coordinator_t *c, upstream_t *upstream, int *fd) noexcept nogil:
+    # Even a connection that stands at once is taken note of by its event: one way for all.
     cdef int on = 1
     cdef int queue = SEND_QUEUE
-    cdef bint out_of_ports
-    cdef int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if fd < 0:
-        return ASK_NOWHERE if errno == EAFNOSUPPORT else ASK_LATER
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
-    # Even a connection that stands at once is taken note of by its event: one way for all.
-    if connect(fd, address, octets) != 0 and errno != EINPROGRESS:
-        upstream.error = errno
-        out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
-        close(fd)
-        return ASK_LATER if out_of_ports else ASK_NOWHERE
-    out[0] = fd
-    return ASK_OK
+    cdef ask_rc rc = dial(c, upstream, SOCK_STREAM, fd)
+    if rc == ASK_OK:
+        setsockopt(fd[0], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
+        setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &queue, sizeof(queue))
+    return rc
 
 
 cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
@@ -151,7 +136,7 @@ cdef ask_rc connection_open(coordinator_t *c, uint32_t number) noexcept nogil:
     cdef channel_t *channel = &c.channels[number]
     cdef bint tls = upstream.config.tls.count != 0
     cdef int fd = -1
-    cdef ask_rc rc = tls_connect(c, upstream, &fd) if tls else tcp_connect(upstream, &fd)
+    cdef ask_rc rc = tls_connect(c, upstream, &fd) if tls else tcp_connect(c, upstream, &fd)
     if rc != ASK_OK:
         return rc
     # An end of a socketpair can always be written: its word that it stands comes as an octet.

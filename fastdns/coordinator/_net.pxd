@@ -7,6 +7,7 @@ from fastdns._shm cimport sockaddr
 cdef extern from "<sys/socket.h>" nogil:
     int socket(int family, int kind, int protocol)
     int socketpair(int family, int kind, int protocol, int *ends)
+    int bind(int fd, const sockaddr *address, uint32_t octets)
     int connect(int fd, const sockaddr *address, uint32_t octets)
     int setsockopt(int fd, int level, int option, const void *value, uint32_t octets)
     int getsockopt(int fd, int level, int option, void *value, uint32_t *octets)

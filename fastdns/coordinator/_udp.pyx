@@ -7,20 +7,20 @@ a forger has to guess both (RFC 5452 s9). Connected sockets take no datagram but
 and report that nobody is there.
 """
 
-from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
+from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from fastdns._memory cimport fd_take
-from fastdns._shm cimport sockaddr, sockaddr_in, sockaddr_in6
 from fastdns._stats cimport (
     FD_C_upstream_send_failed,
     FD_C_upstream_sockets,
     FD_C_upstream_udp,
     bump,
 )
-from fastdns._sys cimport AF_INET, EPOLLIN, MSG_DONTWAIT, close, recvmmsg, sendmmsg, watch
+from fastdns._sys cimport EPOLLIN, MSG_DONTWAIT, close, recvmmsg, sendmmsg, watch
 from fastdns.coordinator._channels cimport channel_upstream
+from fastdns.coordinator._dial cimport dial
 from fastdns.coordinator._inflight cimport (
     attempt_add,
     attempt_find,
@@ -31,13 +31,9 @@ from fastdns.coordinator._inflight cimport (
 from fastdns.coordinator._net cimport (
     SO_RCVBUF,
     SO_RCVBUFFORCE,
-    SOCK_CLOEXEC,
     SOCK_DGRAM,
-    SOCK_NONBLOCK,
     SOL_SOCKET,
-    connect,
     setsockopt,
-    socket,
 )
 from fastdns.coordinator._query cimport write_query
 from fastdns.coordinator._random cimport random16
@@ -116,21 +112,14 @@ cdef void socket_close(channel_t *channel) noexcept nogil:
 
 cdef ask_rc socket_open(coordinator_t *c, upstream_t *upstream, uint32_t index) noexcept nogil:
     cdef channel_t *channel = &c.channels[index]
-    cdef const sockaddr *address = <const sockaddr *>&upstream.config.address
-    cdef uint32_t octets = sizeof(sockaddr_in) if address.sa_family == AF_INET else sizeof(sockaddr_in6)
     cdef int size = SOCKET_BUFFER
-    cdef bint out_of_ports
-    cdef int fd = socket(address.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if fd < 0:
-        return ASK_NOWHERE if errno == EAFNOSUPPORT else ASK_LATER
+    cdef int fd = -1
+    cdef ask_rc rc = dial(c, upstream, SOCK_DGRAM, &fd)
+    if rc != ASK_OK:
+        return rc
     # Without CAP_NET_ADMIN rmem_max is the most: fewer answers at once, the rest asked again.
     if setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0:
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size))
-    if connect(fd, address, octets) != 0:
-        upstream.error = errno
-        out_of_ports = errno == EAGAIN or errno == EADDRNOTAVAIL
-        close(fd)
-        return ASK_LATER if out_of_ports else ASK_NOWHERE
     if watch(c.epoll, fd, EPOLLIN, index) != 0:
         close(fd)
         return ASK_LATER

@@ -43,13 +43,21 @@ _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 class Server:
     """An upstream with TLS: where it is, whom its certificate has to name, the session to resume.
 
-    address: as connect takes it. The others as ``control.model.Tls`` has them.
+    address, source: as connect and bind take them; no source: the kernel chooses. The others as
+    ``control.model.Tls`` has them.
     """
 
     def __init__(
-        self, address: Sequence[Any], name: str = "", ca: str = "", cert: str = "", key: str = ""
+        self,
+        address: Sequence[Any],
+        name: str = "",
+        ca: str = "",
+        cert: str = "",
+        key: str = "",
+        source: Sequence[Any] = (),
     ) -> None:
         self.address = tuple(address)
+        self.source = tuple(source)
         self.family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET
         self.name = name or str(address[0])
         self.session: ssl.SSLSession | None = None
@@ -113,6 +121,8 @@ class Tunnel:
             self._outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
             self._outer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_QUEUE)
+            if self._server.source:
+                self._outer.bind(self._server.source)
             code = self._outer.connect_ex(self._server.address)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))

@@ -87,6 +87,9 @@ def test_rke2s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["forward x.y 10.0.0.1 tls://9.9.9.9%q {", "except z.x.y", "}"], [
             "forward: names at or below x.y., but not z.x.y.: asked of 10.0.0.1:53 or tls://9.9.9.9%q",
         ]),
+        (["forward . 10.0.0.1 {", "force_tcp", "source_address 10.0.0.2", "}"], [
+            "forward: what is left: asked of 10.0.0.1:53 over TCP from 10.0.0.2",
+        ]),
         (["forward 10.0.0.0/23 10.0.0.1"], [
             "forward: names at or below 0.0.10.in-addr.arpa. and 1.0.10.in-addr.arpa.: asked of 10.0.0.1:53",
         ]),

@@ -259,6 +259,19 @@ def test_encrypted_upstreams() -> None:
     os.close(create_config(found.config))
 
 
+def test_an_upstream_from_another_address_is_another() -> None:
+    source = "source_address 127.0.0.1"
+    found = compiled(
+        f"a {{\n{BIND}forward . 192.0.2.1\n}}\nb {{\n{BIND}forward . 192.0.2.1 {{\n{source}\n}}\n}}\n"
+        f"c {{\n{BIND}forward . tls://192.0.2.1 2001:db8::1 {{\n{source}\n}}\n}}\n"
+    )
+    plain, own = Upstream(Endpoint("192.0.2.1", 53)), Endpoint("127.0.0.1", 0)
+    assert found.config.upstreams == (plain, replace(plain, source=own), replace(TLS, source=own))
+    texts = {one.text for one in found.config.blocks if one is not None}
+    assert len(texts) == 3, "an upstream may choose its answers by who asks"
+    os.close(create_config(found.config))
+
+
 def test_files_of_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     ours = authority.sign("client.example")

@@ -165,7 +165,7 @@ def test_forward(tmp_path: Path) -> None:
         "max_connect_attempts 3", f"tls {pair.cert} {pair.key} {authority.file}", "policy sequential",
         "max_concurrent 100",
         "health_check 1s no_rec domain x.y", "next SERVFAIL nxdomain", "next REFUSED", "failover FORMERR",
-        "failfast_all_unhealthy_upstreams", "read_timeout 1s", "next_on_nodata", "source_address 10.0.0.9",
+        "failfast_all_unhealthy_upstreams", "read_timeout 1s", "next_on_nodata",
         "max_idle_conns 4", "max_age 1h", "doh_method GET", "resolver 1.1.1.1 1.0.0.1:54", "}",
     ).forward[0]  # fmt: skip
     assert found.zone == "example.org."
@@ -187,7 +187,7 @@ def test_forward(tmp_path: Path) -> None:
             interval_s=1.0, words=("no_rec", "domain", "x.y"), no_rec=True, domain="x.y."
         ),
         "failfast_all_unhealthy_upstreams": True, "read_timeout_s": 1.0, "next_on_nodata": True,
-        "source_address": "10.0.0.9", "max_idle_conns": 4, "max_age_s": 3600.0, "doh_method": "GET",
+        "source_address": "", "max_idle_conns": 4, "max_age_s": 3600.0, "doh_method": "GET",
         "resolver": (Endpoint("1.1.1.1", 53), Endpoint("1.0.0.1", 54)),
     }  # fmt: skip
 
@@ -237,6 +237,20 @@ def test_a_resolv_conf_without_a_nameserver(tmp_path: Path) -> None:
     assert problems(f". {{\nforward . {tmp_path}/empty\n}}") == [
         f"f:2: plugin forward: found no nameserver in '{tmp_path}/empty', expected one at least"
     ]
+
+
+def test_upstreams_that_a_source_address_does_not_reach(tmp_path: Path) -> None:
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("nameserver 192.0.2.1\nnameserver 2001:db8::1\n")
+    text = f"forward . {resolv} 2001:db8::2 tls://192.0.2.2 {{\nsource_address 10.0.0.9\n}}"
+    found = corefile(f". {{\n{text}\n}}")
+    forward = found.blocks[0].forward[0]
+    assert forward.source_address == "10.0.0.9"
+    assert [str(end) for to in forward.to for end in to.endpoints] == ["192.0.2.1:53", "192.0.2.2:853"]
+    assert found.warnings == tuple(
+        f"f:2: plugin forward: {end} is not asked: there is no way to it from 10.0.0.9"
+        for end in ("[2001:db8::1]:53", "[2001:db8::2]:53")
+    )
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "/" + "a" * 300, "/proc/1/root/x/y", "a\x00b"])

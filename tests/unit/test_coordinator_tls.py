@@ -14,6 +14,7 @@ import dns.message
 import pytest
 
 from fastdns.control import model
+from fastdns.control.addresses import Endpoint
 from fastdns.control.model import Block, Tls, plain_config
 from fastdns.coordinator.tls import Server
 from tests.certificates import SERVER_NAME, Authority
@@ -94,6 +95,17 @@ def test_an_answer_and_what_it_took(authority: Authority) -> None:
         assert (up.handshakes, up.protocols) == (1, {"dot"})
         assert w.count("upstream_tls_handshakes") == w.count("upstream_tcp_connects") == 1
         assert (w.count("upstream_tls_failed"), w.count("upstream_tcp")) == (0, 2)
+
+
+def test_a_connection_leaves_from_the_address_that_is_said(authority: Authority) -> None:
+    def from_there(servers: tuple[model.Upstream, ...]) -> model.Config:
+        config = with_tls(Tls(ca=str(authority.file)), 10.0, 16, servers)
+        own = Endpoint("127.0.0.7", 0)
+        return replace(config, upstreams=tuple(one and replace(one, source=own) for one in config.upstreams))
+
+    with TlsUpstream(authority.server_context()) as up, world(up, make=from_there) as w:
+        assert w.ask("www.example.").message().answer
+        assert {asked.peer[0] for asked in up.asked} == {"127.0.0.7"}
 
 
 def test_a_thousand_questions_at_once_are_two_handshakes_at_most(authority: Authority) -> None:

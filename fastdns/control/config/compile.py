@@ -325,6 +325,7 @@ class _Compiler:
 
 def _upstream(endpoint: Endpoint, forward: Forward, tls: Tls | None) -> Upstream:
     """A server of a `forward`. Without a max_age it is ours: see docs/upstream.md."""
+    source = forward.source_address
     return Upstream(
         endpoint,
         forward.force_tcp or tls is not None,
@@ -332,6 +333,7 @@ def _upstream(endpoint: Endpoint, forward: Forward, tls: Tls | None) -> Upstream
         max_age_s=forward.max_age_s or (CONNECTION_AGE_S if tls is None else TLS_CONNECTION_AGE_S),
         max_idle=forward.max_idle_conns,
         tls=tls,
+        source=Endpoint(source, 0, endpoint.scope_id) if source else None,
     )
 
 
@@ -411,8 +413,9 @@ def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, st
         if isinstance(step, HostsStep):
             steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
-            servers = [str(upstreams[number].endpoint) for number in step.upstreams]
-            asked = " ".join(dict.fromkeys(from_files.get(one, one) for one in servers))
+            asked = " ".join(
+                dict.fromkeys(_asked(upstreams[number], from_files) for number in step.upstreams)
+            )
             on = (step.next_rcodes, step.next_on_nodata, step.failover_rcodes)
             steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_}, {on})")
         else:
@@ -428,6 +431,12 @@ def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, st
         prefetch_percent=0,
     )
     return f"{plain} {by_client} {steps}"
+
+
+def _asked(upstream: Upstream, from_files: dict[str, str]) -> str:
+    """A server, and the address that it may choose its answers by."""
+    server = from_files.get(str(upstream.endpoint), str(upstream.endpoint))
+    return f"{server} from {upstream.source.host}" if upstream.source is not None else server
 
 
 def _placed(numbered: Mapping[int, T]) -> tuple[T | None, ...]:

@@ -136,7 +136,7 @@ class Forward(Plugin):
     ] = 2.0
     source_address: Annotated[
         str,
-        Option("source_address", k.Address(), "address that questions leave from", later=True, since="1.14"),
+        Option("source_address", k.Address(), "address that questions leave from", since="1.14"),
     ] = ""
     resolver: Annotated[
         tuple[Endpoint, ...],

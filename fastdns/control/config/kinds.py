@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fastdns.control.addresses import Endpoint, parse_endpoint
+from fastdns.control.addresses import Endpoint, parse_endpoint, parse_ip
 from fastdns.control.config import names
 from fastdns.control.config.numbers import QCLASSES, QTYPES, RCODES, name_of
 from fastdns.errors import UsageError
@@ -371,8 +371,8 @@ class Address(BaseKind):
 
     def parse(self, text: str) -> str:
         try:
-            return str(ipaddress.ip_address(text))
-        except ValueError:
+            return parse_ip(text)
+        except UsageError:
             raise ValueError from None
 
 

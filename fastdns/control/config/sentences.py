@@ -248,6 +248,7 @@ def forward(plugin: model.Forward, _: ServerBlock) -> Iterator[str]:
         else:
             servers.append(to.text if to.scheme != "dns" or to.host else str(to.endpoints[0]))
     how = " over TCP" if plugin.force_tcp else ""
+    how += f" from {plugin.source_address}" if plugin.source_address else ""
     but = f", but not {_list(plugin.except_)}" if plugin.except_ else ""
     which = "what is left" if plugin.zone == "." else names_below(plugin.zones)
     yield f"{which}{but}: asked of {_list(servers, 'or')}{how}"

@@ -3,12 +3,13 @@
 
 import os.path
 import re
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fastdns.control.addresses import parse_endpoint
+from fastdns.control.addresses import Endpoint, parse_endpoint
 from fastdns.control.config.forward import Forward, HealthCheck, Tls, To
 from fastdns.control.config.kinds import Name
 from fastdns.control.config.lexer import Token
@@ -31,7 +32,7 @@ def forward(given: Given) -> None:
     found = [
         to for word in given.directive.words[1:] for to in _upstreams(word, reader, "resolver" in values)
     ]
-    values["to"] = tuple(found)
+    values["to"] = tuple(_of_family(found, values.get("source_address", ""), name, reader))
     count = sum(max(len(to.endpoints), 1) for to in found)
     if count > TOS_MAX:
         reader.problem(name, f"found {count} upstreams, expected at most {TOS_MAX}")
@@ -46,6 +47,18 @@ def forward(given: Given) -> None:
     if check is not None:
         lines = [line for line in given.directive.body if line[0].text == "health_check"]
         values["health_check"] = _health_check(check.interval_s, lines[-1][2:], reader)
+
+
+def _of_family(found: Sequence[To], source: str, name: Token, reader: Reader) -> Iterator[To]:
+    """Those that can be asked from this address; "": all of them."""
+    families = {Endpoint(source, 0).family} if source else {socket.AF_INET, socket.AF_INET6}
+    for to in found:
+        left = tuple(one for one in to.endpoints if one.family in families)
+        for endpoint in to.endpoints:
+            if endpoint not in left:
+                reader.warning(name, f"{endpoint} is not asked: there is no way to it from {source}")
+        if left or to.host:
+            yield replace(to, endpoints=left)
 
 
 def each_zone(plugin: Forward) -> tuple[Forward, ...]:
