@@ -18,7 +18,7 @@ from fastdns._stats import COUNTERS
 from fastdns._testing.observe import Log, Post, Region
 from fastdns.control.addresses import Endpoint
 from fastdns.control.config.model import Hosts
-from fastdns.control.model import HostRecord, HostsStep
+from fastdns.control.model import HostRecord, HostsStep, Tls
 from fastdns.control.observe import metrics
 from fastdns.control.observe.exposition import render
 from fastdns.control.observe.metrics import COREDNS, METRICS, Collector
@@ -177,6 +177,19 @@ def test_upstreams(segments: Segments, names: Names) -> None:
     assert value(samples, "coredns_proxy_conn_cache_hits_total", proto="tcp", **to) == 1
     assert value(samples, "coredns_proxy_conn_cache_misses_total", proto="tcp", **to) == 1
     assert value(samples, "coredns_proxy_healthcheck_failures_total", **to) == 2
+
+
+def test_an_upstream_with_tls(segments: Segments) -> None:
+    config = rke2_config()
+    encrypted = [one and replace(one, force_tcp=True, tls=Tls()) for one in config.upstreams]
+    Post(segments.post).upstream(0, reused=1)
+    Post(segments.post).upstream(0, dialed=1)
+    samples = scrape(segments, name_all(replace(config, upstreams=tuple(encrypted)), rke2()))
+    for what in ("hits", "misses"):
+        name = f"coredns_proxy_conn_cache_{what}_total"
+        labels = {"proxy_name": "forward", "to": "10.43.0.10:53"}
+        assert value(samples, name, proto="tcp-tls", **labels) == 1
+        assert value(samples, name, proto="tcp", **labels) is None
 
 
 def test_plugins_that_handle_queries(segments: Segments, names: Names) -> None:

@@ -47,7 +47,6 @@ BATCH = 1024  #: records taken before the event loop has its turn
 _SAY_AGAIN_S = 60.0  #: between two lines about dropped lines
 _PIPE_BUF = 4096  #: octets that a pipe takes whole, and has room for when it says that it has room
 _STDOUT = 1
-_NO_UPSTREAM = 0xFFFF
 
 # fd_log_error_t.kind
 _TIMEOUT, _REFUSED, _NO_PROXY, _NO_NEXT, _BUSY, _PLUGIN, _LOOP, _CONCURRENT = 1, 2, 3, 4, 5, 6, 7, 8
@@ -163,7 +162,8 @@ def error_text(record: "ErrorRecord", names: Names) -> str:
     The port that was used is one of many and closed by now; the arrow stays for those who search for it.
     """
     _zone, rcode, qtype, upstream, code, kind, tcp, name, text = record
-    to = names.upstreams.get(upstream, "") if upstream != _NO_UPSTREAM else ""
+    named = names.upstreams.get(upstream)
+    to = named.to if named is not None else ""
     proto = "tcp" if tcp else "udp"
     if kind == _TIMEOUT:
         reason = f"read {proto} ->{to}: i/o timeout"
@@ -321,7 +321,8 @@ class LogPump:
     def _loop_line(self, record: "ErrorRecord") -> str:
         """Said whatever `errors` is: an upstream less is an operator's business. CoreDNS leaves with this."""
         zone, _, qtype, upstream, _, _, _, name, _ = record
-        to = self._names.upstreams.get(upstream, "?")
+        named = self._names.upstreams.get(upstream)
+        to = named.to if named is not None else "?"
         scope = self._zones.get(zone, ".")
         return (
             f'[ERROR] plugin/loop: Loop ({to} -> us) detected for zone "{scope}": {to} is not asked for a'

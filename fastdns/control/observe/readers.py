@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from fastdns._version import __version__
 from fastdns.control.observe.figures import Figures
+from fastdns.control.observe.names import UpstreamName
 
 Labels = tuple[str, ...]
 Values = Iterator[tuple[Labels, float]]
@@ -29,6 +30,7 @@ RCODES = (
 )  # fmt: skip
 UPSTREAM_RCODES = (*RCODES[:6], "BADVERS", "other")
 PROTOS = ("udp", "tcp")
+TLS_PROTOS = ("udp", "tcp-tls")  #: of an upstream with TLS: the second is all there is
 CLASSES = ("success", "denial")  #: of the cache
 SETUP_ERRORS = ("iptables", "iptables_lock", "interface_add", "interface_check", "configmap")
 
@@ -131,26 +133,30 @@ def cache_drops(f: Figures) -> Values:
 
 
 def proxy_times(f: Figures) -> Histograms:
-    for to, series in f.named_upstreams():
+    for name, series in f.named_upstreams():
         for i, rcode in enumerate(UPSTREAM_RCODES):
-            yield (_PROXY, to, rcode), series["times"][i], series["times_us"][i] / _US
+            yield (_PROXY, name.to, rcode), series["times"][i], series["times_us"][i] / _US
 
 
 def proxy_health_failures(f: Figures) -> Values:
-    for to, series in f.named_upstreams():
-        yield (_PROXY, to), series["health_failures"]
+    for name, series in f.named_upstreams():
+        yield (_PROXY, name.to), series["health_failures"]
 
 
 def proxy_reused(f: Figures) -> Values:
-    for to, series in f.named_upstreams():
-        for proto, count in zip(PROTOS, series["reused"], strict=True):
-            yield (_PROXY, to, proto), count
+    for name, series in f.named_upstreams():
+        for proto, count in zip(_protos(name), series["reused"], strict=True):
+            yield (_PROXY, name.to, proto), count
 
 
 def proxy_dialed(f: Figures) -> Values:
-    for to, series in f.named_upstreams():
-        for proto, count in zip(PROTOS, series["dialed"], strict=True):
-            yield (_PROXY, to, proto), count
+    for name, series in f.named_upstreams():
+        for proto, count in zip(_protos(name), series["dialed"], strict=True):
+            yield (_PROXY, name.to, proto), count
+
+
+def _protos(name: UpstreamName) -> tuple[str, ...]:
+    return TLS_PROTOS if name.tls else PROTOS
 
 
 def panics(f: Figures) -> Values:
@@ -297,8 +303,10 @@ def kernel_queue(f: Figures) -> Values:
 
 
 def upstream_wait(f: Figures) -> Values:
-    for number, to in f.names.upstreams.items():
-        wait = f.post["upstream_wait_ms"][number]
+    waits: dict[str, int] = {}
+    for number, name in f.names.upstreams.items():
+        waits[name.to] = max(waits.get(name.to, 0), f.post["upstream_wait_ms"][number])
+    for to, wait in waits.items():
         if wait:
             yield (to,), wait / 1000
 
