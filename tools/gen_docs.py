@@ -112,7 +112,7 @@ def table_rows(cls: type[Any]) -> Iterator[str]:
         if not isinstance(how, Option):
             yield argument(row)
             continue
-        marks = [mark for mark in (how.since, "*later*" if how.later else "") if mark]
+        marks = [mark for mark in (how.since, f"*later*: {how.later}" if how.later else "") if mark]
         said = how.help + (f" ({', '.join(marks)})" if marks else "")
         if isinstance(how.kind, type):
             words = " ".join(word_of(inner) for inner in declarations(how.kind))
@@ -130,7 +130,7 @@ def argument(row: Declaration, indent: str = "") -> str:
     """The row of a word."""
     how = row.how
     assert isinstance(how, Arg | Rest)
-    later = " (*later*: another than the default)" if isinstance(how, Arg) and how.later else ""
+    later = f" (*later*: another than the default; {how.later})" if isinstance(how, Arg) and how.later else ""
     return line(f"{indent}{how.word}", values(how.kind), default(row), how.help + later)
 
 

@@ -138,15 +138,19 @@ def test_options_not_acted_on_are_listed() -> None:
         "tls_servername dns.example", "max_fails 2", "doh_method GET", "next NXDOMAIN", "force_tcp", "}",
     )  # fmt: skip
     assert found == [
-        "f:7: plugin forward: doh_method GET",
-        "f:7: plugin forward: upstream https://127.0.0.1/dns-query",
+        "f:7: plugin forward: doh_method GET: nobody is asked over HTTPS",
+        "f:7: plugin forward: upstream https://127.0.0.1/dns-query: not asked",
     ]
 
 
 def test_words_not_acted_on_are_listed() -> None:
     assert notes("loadbalance") == []
-    assert notes("loadbalance weighted /w") == ["f:2: plugin loadbalance: weighted"]
-    assert notes("prometheus {", "tls /w", "}") == ["f:2: plugin prometheus: tls /w"]
+    assert notes("loadbalance weighted /w") == [
+        "f:2: plugin loadbalance: weighted: answers go out as upstream had them"
+    ]
+    assert notes("prometheus {", "tls /w", "}") == [
+        "f:2: plugin prometheus: tls /w: /metrics is served without encryption"
+    ]
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +193,9 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found == {
         "path": file, "valid": True, "errors": [], "imported": [], "warnings": [], "left_out": [],
         "settings": {"workers": "3", "memory": "64M"},
-        "not_acted_on": [{"where": f"{file}:7", "text": "plugin forward: doh_method GET"}],
+        "not_acted_on": [
+            {"where": f"{file}:7", "text": "plugin forward: doh_method GET: nobody is asked over HTTPS"}
+        ],
         "blocks": [
             {
                 "where": f"{file}:5", "keys": ["dns://a.:54"], "listens": ["[::1]:54"],

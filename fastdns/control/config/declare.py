@@ -58,7 +58,7 @@ class Arg:
     kind: Kind
     help: str
     when: str = ""  #: a word that this expression doesn't match whole belongs to the next argument
-    later: bool = False  #: accepted, and not yet acted on where it isn't the default
+    later: str = ""  #: accepted, and not yet acted on where it isn't the default: what is done instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Option:
     kind: Kind | Several | type[Any] | None  #: None: nothing follows; a class: its fields are the words
     help: str
     repeated: bool = False  #: may stand there more than once; the value is a tuple
-    later: bool = False  #: accepted and not yet acted on
+    later: str = ""  #: accepted, and not yet acted on: what is done instead
     since: str = ""  #: the CoreDNS that has it, where node-cache 1.26 hasn't
 
 

@@ -88,15 +88,15 @@ def _later(plugin: Any) -> Iterator[str]:
         if value == row.default or isinstance(row.how, Rest) or not row.how.later:
             continue
         if isinstance(row.how, Option):
-            yield f"{row.how.name} {option_text(row.how, value)}".strip()
+            yield f"{row.how.name} {option_text(row.how, value)}".strip() + f": {row.how.later}"
         else:
-            yield row.how.kind.show(value)
+            yield f"{row.how.kind.show(value)}: {row.how.later}"
     if isinstance(plugin, model.Forward):
         for to in plugin.to:
             if to.scheme == "https":
-                yield f"upstream {to.text}"
+                yield f"upstream {to.text}: not asked"
             elif to.host:
-                yield f"upstream {to.text}, a host's name"
+                yield f"upstream {to.text}, a host's name: not asked"
 
 
 def option_text(option: Option, value: Any) -> str:

@@ -144,7 +144,7 @@ class Forward(Plugin):
             "resolver",
             Several(k.EndpointKind()),
             "who resolves host names among TO",
-            later=True,
+            later="host names are not resolved",
             since="1.14.4",
         ),
     ] = ()
@@ -167,7 +167,7 @@ class Forward(Plugin):
             "doh_method",
             k.Choice(("GET", "POST"), any_case=False),
             "for DNS over HTTPS",
-            later=True,
+            later="nobody is asked over HTTPS",
             since="1.14.5",
         ),
     ] = "POST"

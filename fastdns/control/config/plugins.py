@@ -158,9 +158,15 @@ class Hosts(Plugin):
 class Loadbalance(Plugin):
     """Changes the order of addresses from reply to reply."""
 
-    policy: Annotated[str, Arg("POLICY", k.Choice(("round_robin", "weighted")), "how", later=True)] = (
-        "round_robin"
-    )
+    policy: Annotated[
+        str,
+        Arg(
+            "POLICY",
+            k.Choice(("round_robin", "weighted")),
+            "how",
+            later="answers go out as upstream had them",
+        ),
+    ] = "round_robin"
     file: Annotated[Path | None, Arg("FILE", k.File(), "weights, for weighted")] = None
     reload_s: Annotated[
         float, Option("reload", k.Duration(), "how often the file is looked at; 0: never")
@@ -208,7 +214,14 @@ class Prometheus(Plugin):
         bool, Option("runtime_metrics", None, "accepted; there is no Go runtime", since="1.14.3")
     ] = False
     tls: Annotated[
-        Path | None, Option("tls", k.File(), "TLS settings of the listener", later=True, since="1.14.3")
+        Path | None,
+        Option(
+            "tls",
+            k.File(),
+            "TLS settings of the listener",
+            later="/metrics is served without encryption",
+            since="1.14.3",
+        ),
     ] = None
 
 

@@ -107,9 +107,9 @@ def dns64(plugin: model.Dns64, _: ServerBlock) -> Iterator[str]:
 
 def loadbalance(plugin: model.Loadbalance, _: ServerBlock) -> Iterator[str]:
     """How."""
-    how = f"by the weights in {plugin.file}" if plugin.policy == "weighted" else "at random"
+    how = "as upstream has them" if plugin.policy == "weighted" else "in another order, at random"
     first = f", those in {_list(plugin.prefer)} first" if plugin.prefer else ""
-    yield f"addresses of each reply in another order, {how}{first}"
+    yield f"addresses of each reply {how}{first}"
 
 
 def cache(plugin: model.Cache, block: ServerBlock) -> Iterator[str]:
