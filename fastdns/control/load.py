@@ -164,7 +164,7 @@ def load_corefile(options: Options, text: str, running: Loaded | None) -> Loaded
         corefile = parse_corefile(text, options.conf, default_port=options.dns_port)
     numbers = Numbers.read(running.config.notes if running is not None else b"")
     compiled = compile_corefile(
-        corefile,
+        _with_addresses(corefile),
         numbers,
         worker_count=running.config.worker_count
         if running is not None
@@ -215,6 +215,15 @@ def load_former(former: Loaded, failed: Loaded) -> Loaded:
         config=replace(former.config, number=numbers.generation, notes=numbers.dump()),
         watched=tuple(replace(one, stamp=stamps.get(one.path, one.stamp)) for one in former.watched),
     )
+
+
+def _with_addresses(corefile: "Corefile") -> "Corefile":
+    """Asks for the addresses of hosts that are upstreams, where there can be any. Raises CorefileError."""
+    if not any(forward.resolver for block in corefile.blocks for forward in block.forward):
+        return corefile
+    from fastdns.control.config.hostnames import with_addresses
+
+    return with_addresses(corefile)
 
 
 def _watched(corefile: "Corefile") -> tuple[Watched, ...]:

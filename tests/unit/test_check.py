@@ -90,6 +90,10 @@ def test_rke2s_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["forward . 10.0.0.1 {", "force_tcp", "source_address 10.0.0.2", "}"], [
             "forward: what is left: asked of 10.0.0.1:53 over TCP from 10.0.0.2",
         ]),
+        (["forward . dns.example:5353 {", "resolver 10.0.0.1", "}"], [
+            "forward: what is left: asked of dns.example:5353",
+            "forward: the addresses of these hosts: asked of 10.0.0.1:53 at the start and at each reload",
+        ]),
         (["forward 10.0.0.0/23 10.0.0.1"], [
             "forward: names at or below 0.0.10.in-addr.arpa. and 1.0.10.in-addr.arpa.: asked of 10.0.0.1:53",
         ]),

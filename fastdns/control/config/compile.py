@@ -103,7 +103,7 @@ class _Compiler:
         self.domain = domain_blocks(corefile)
         self.endpoints = tuple(dict.fromkeys(one.endpoint for one in self.served))
         self.upstream_numbers: dict[str, int] = {}
-        self.from_files: dict[str, str] = {}  # upstreams of resolv.conf files: what the text calls them
+        self.found_by: dict[str, str] = {}  # upstreams of files and hosts: what the text calls them
 
     def _served(self) -> Iterator[_Served]:
         with_ipv6 = _has_ipv6()
@@ -245,8 +245,8 @@ class _Compiler:
                     found[str(one)] = one.stricter(found.get(str(one), one))
                     keys.append((str(one), place))
                 for to in forward.to:
-                    if to.file is not None:
-                        self.from_files |= {str(end): f"a server of {to.file}" for end in to.endpoints}
+                    if _is_found(to):
+                        self.found_by |= {str(end): f"a server of {to.text}" for end in to.endpoints}
         self.upstream_numbers = self._numbers_of("upstreams", keys, MAX_UPSTREAMS)
         return {self.upstream_numbers[key]: one for key, one in found.items()}
 
@@ -254,14 +254,13 @@ class _Compiler:
         """The upstreams of a `forward` that can be asked, each once."""
         found: list[Upstream] = []
         for to in forward.to:
-            if to.scheme == "https" or to.host:
-                what = "host names are not resolved" if to.host else "DNS over HTTPS is not spoken"
-                self._warn(f"{forward.where}: forward: {to.text} is not asked: {what}")
+            if to.scheme == "https":
+                self._warn(f"{forward.where}: forward: {to.text} is not asked: DNS over HTTPS is not spoken")
                 continue
             for endpoint in to.endpoints:
-                if to.file is not None and self._is_ourselves(endpoint):
+                if _is_found(to) and self._is_ourselves(endpoint):
                     self._warn(
-                        f"{forward.where}: forward: {endpoint} of {to.file} is left out:"
+                        f"{forward.where}: forward: {endpoint} of {to.text} is left out:"
                         " it is an address of this server, questions would go round"
                     )
                 else:
@@ -301,7 +300,7 @@ class _Compiler:
             cut=self._cuts(place, block),
             cut_learn=self._cuts(place, block) and place in self.cluster,
         )
-        return replace(made, text=_text(made, upstreams, self.from_files, needs_client(block)))
+        return replace(made, text=_text(made, upstreams, self.found_by, needs_client(block)))
 
     def _cuts(self, place: int, block: ServerBlock) -> bool:
         """Whether an NXDOMAIN is one for all that lies below the name, too (RFC 8020).
@@ -321,6 +320,11 @@ class _Compiler:
                 f" {MAX_PREFERRED} at most"
             )
         return networks
+
+
+def _is_found(to: To) -> bool:
+    """Whether its addresses are said by a file or a resolver, and not by the Corefile."""
+    return to.file is not None or to.host != ""
 
 
 def _upstream(endpoint: Endpoint, forward: Forward, tls: Tls | None) -> Upstream:
@@ -402,20 +406,18 @@ def _capacity(entries: int) -> int:
     return max(entries // 256 * 256, _CAPACITY_MIN)
 
 
-def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, str], by_client: bool) -> str:
+def _text(block: Block, upstreams: dict[int, Upstream], found_by: dict[str, str], by_client: bool) -> str:
     """What tells the answers of a block's text from another's: all that shapes them, and no numbers.
 
     What hosts files say is no part of it: the sweep looks at each name (``_sweep.pyx``). The servers of a
-    resolv.conf are not, either: a node that has moved to another network keeps what it knows.
+    resolv.conf, or of a name, are not, either: a node that has moved to another network keeps what it knows.
     """
     steps = []
     for step in block.steps:
         if isinstance(step, HostsStep):
             steps.append(f"HostsStep({step.zones}, {step.through}, {step.ttl_s})")
         elif isinstance(step, ForwardStep):
-            asked = " ".join(
-                dict.fromkeys(_asked(upstreams[number], from_files) for number in step.upstreams)
-            )
+            asked = " ".join(dict.fromkeys(_asked(upstreams[number], found_by) for number in step.upstreams))
             on = (step.next_rcodes, step.next_on_nodata, step.failover_rcodes)
             steps.append(f"Forward({asked!r}, {step.zone!r}, {step.except_}, {on})")
         else:
@@ -433,9 +435,9 @@ def _text(block: Block, upstreams: dict[int, Upstream], from_files: dict[str, st
     return f"{plain} {by_client} {steps}"
 
 
-def _asked(upstream: Upstream, from_files: dict[str, str]) -> str:
+def _asked(upstream: Upstream, found_by: dict[str, str]) -> str:
     """A server, and the address that it may choose its answers by."""
-    server = from_files.get(str(upstream.endpoint), str(upstream.endpoint))
+    server = found_by.get(str(upstream.endpoint), str(upstream.endpoint))
     return f"{server} from {upstream.source.host}" if upstream.source is not None else server
 
 

@@ -95,8 +95,6 @@ def _later(plugin: Any) -> Iterator[str]:
         for to in plugin.to:
             if to.scheme == "https":
                 yield f"upstream {to.text}: not asked"
-            elif to.host:
-                yield f"upstream {to.text}, a host's name: not asked"
 
 
 def option_text(option: Option, value: Any) -> str:

@@ -16,7 +16,7 @@ class To:
 
     text: str  #: as the file has it
     scheme: str  #: dns, tls, https
-    endpoints: tuple[Endpoint, ...]  #: a resolv.conf has several; none where a host name is not yet resolved
+    endpoints: tuple[Endpoint, ...]  #: a resolv.conf has several; none where a host is not yet resolved
     server_name: str = ""  #: of the certificate: tls://ADDR%NAME
     file: Path | None = None  #: the resolv.conf that they are from
     host: str = ""  #: the host name to resolve
@@ -143,8 +143,7 @@ class Forward(Plugin):
         Option(
             "resolver",
             Several(k.EndpointKind()),
-            "who resolves host names among TO",
-            later="host names are not resolved",
+            "who resolves host names among TO, at a start and at each reload",
             since="1.14.4",
         ),
     ] = ()

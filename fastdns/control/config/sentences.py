@@ -252,6 +252,9 @@ def forward(plugin: model.Forward, _: ServerBlock) -> Iterator[str]:
     but = f", but not {_list(plugin.except_)}" if plugin.except_ else ""
     which = "what is left" if plugin.zone == "." else names_below(plugin.zones)
     yield f"{which}{but}: asked of {_list(servers, 'or')}{how}"
+    if any(to.host for to in plugin.to):
+        resolvers = _list([str(one) for one in plugin.resolver], "or")
+        yield f"the addresses of these hosts: asked of {resolvers} at the start and at each reload"
 
 
 def whoami(_plugin: model.Whoami, _: ServerBlock) -> Iterator[str]:

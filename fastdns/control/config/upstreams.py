@@ -3,13 +3,12 @@
 
 import os.path
 import re
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fastdns.control.addresses import Endpoint, parse_endpoint
+from fastdns.control.addresses import Endpoint, parse_endpoint, parse_port
 from fastdns.control.config.forward import Forward, HealthCheck, Tls, To
 from fastdns.control.config.kinds import Name
 from fastdns.control.config.lexer import Token
@@ -32,7 +31,7 @@ def forward(given: Given) -> None:
     found = [
         to for word in given.directive.words[1:] for to in _upstreams(word, reader, "resolver" in values)
     ]
-    values["to"] = tuple(_of_family(found, values.get("source_address", ""), name, reader))
+    values["to"] = tuple(_asked_from(found, values.get("source_address", ""), name, reader))
     count = sum(max(len(to.endpoints), 1) for to in found)
     if count > TOS_MAX:
         reader.problem(name, f"found {count} upstreams, expected at most {TOS_MAX}")
@@ -49,16 +48,20 @@ def forward(given: Given) -> None:
         values["health_check"] = _health_check(check.interval_s, lines[-1][2:], reader)
 
 
-def _of_family(found: Sequence[To], source: str, name: Token, reader: Reader) -> Iterator[To]:
+def _asked_from(found: Sequence[To], source: str, name: Token, reader: Reader) -> Iterator[To]:
     """Those that can be asked from this address; "": all of them."""
-    families = {Endpoint(source, 0).family} if source else {socket.AF_INET, socket.AF_INET6}
     for to in found:
-        left = tuple(one for one in to.endpoints if one.family in families)
+        left = of_family(to.endpoints, source)
         for endpoint in to.endpoints:
             if endpoint not in left:
                 reader.warning(name, f"{endpoint} is not asked: there is no way to it from {source}")
         if left or to.host:
             yield replace(to, endpoints=left)
+
+
+def of_family(endpoints: Sequence[Endpoint], source: str) -> tuple[Endpoint, ...]:
+    """Those that are of the family of this address; "": all of them."""
+    return tuple(one for one in endpoints if not source or one.family == Endpoint(source, 0).family)
 
 
 def each_zone(plugin: Forward) -> tuple[Forward, ...]:
@@ -133,6 +136,9 @@ def _resolved(to: To, address: str, names_allowed: bool, file_allowed: bool) -> 
         return replace(to, endpoints=servers, file=Path(address))
     if _HOST_NAME.fullmatch(address) and not address.startswith("__"):
         if names_allowed:
+            _, _, port = address.partition(":")
+            if port:
+                parse_port(port)
             return replace(to, host=address)
         hint = "a host's name needs the option 'resolver'"
     elif address.startswith("__PILLAR__"):
