@@ -51,6 +51,9 @@ ELEMENT = ((1, b"fastdns\0"), (2, b"fallback\0"))
         (table(NEWTABLE, b"fastdns"), NONE),
         (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
         (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns", family=10), GONE),
+        (table(NEWTABLE, b"fastdns") + table(DELTABLE, b"fastdns"), NONE),  # there was none
+        (table(NEWTABLE, b"fastdns") + table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns"), NONE),
+        (table(DELTABLE, b"fastdns") + table(NEWTABLE, b"fastdns") + table(DELTABLE, b"fastdns"), GONE),
         (message(DELSETELEM, *ELEMENT), OURS),
         (message(DELSETELEM, *ELEMENT) + message(NEWSETELEM, *ELEMENT), NONE),  # renewed
         (message(DELSETELEM, *ELEMENT) + message(NEWSETELEM, *ELEMENT, family=10), OURS),

@@ -64,6 +64,7 @@ class Messages:
         # What the transaction that is being told took from our tables, by family.
         self._lost: dict[int, Change] = {}
         self._elements: set[int] = set()  # families with an element of a set taken out
+        self._made: set[int] = set()  # families that had no table before it
 
     def have_gap(self) -> None:
         """Some were lost."""
@@ -101,8 +102,12 @@ class Messages:
 
     def _note(self, message: int, family: int) -> None:
         if message == _NEWTABLE:
+            if self._lost.get(family) is not Change.GONE:
+                self._made.add(family)
             self._lost.pop(family, None)  # put in the place of what it was: our own doing
             self._elements.discard(family)
+        elif message == _DELTABLE and family in self._made:
+            self._made.discard(family)  # made to be deleted, as each load of ours begins: nothing was there
         elif message == _DELTABLE:
             self._lost[family] = Change.GONE
         elif message == _DELSETELEM:
@@ -115,6 +120,7 @@ class Messages:
     def _forget(self) -> None:
         self._lost.clear()
         self._elements.clear()
+        self._made.clear()
 
 
 class Notifications:

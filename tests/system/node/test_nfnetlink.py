@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fastdns.control.node import nfnetlink, nft, rules, watch
-from fastdns.control.node.model import NodePlan
+from fastdns.control.node.model import NodePlan, Phase
 from tests.system.netns import network, skip_without_network_namespaces
 
 pytestmark = skip_without_network_namespaces
@@ -41,6 +41,26 @@ def test_there_may_be_more_than_a_datagram_holds() -> None:
     names = [f"t{number:03}{'x' * 60}" for number in range(1000)]
     run("-f", "-", text="".join(f"add table ip {name}\n" for name in names))
     assert nfnetlink.tables() == [("ip", name) for name in names]
+
+
+@pytest.mark.parametrize("addresses", [("169.254.20.10", "10.43.0.10"), ("fd53::10", "fd43::a")])
+def test_what_we_do_ourselves_is_no_loss(addresses: tuple[str, ...]) -> None:
+    """Of one family or both, at the start and later: nothing has to be put back for it."""
+    plan = NodePlan(addresses)
+    notifications = watch.Notifications()
+    try:
+        for step in (
+            lambda: nft.load(plan, Phase.SERVE, True),
+            lambda: nft.renew(plan),
+            lambda: nft.load(plan, Phase.SERVE, True),
+            lambda: nft.load(plan, Phase.DRAIN, True),
+        ):
+            step()
+            assert notifications.read() in (watch.Change.NONE, watch.Change.SOME)
+        nft.remove()
+        assert notifications.read() is watch.Change.GONE
+    finally:
+        notifications.close()
 
 
 def test_changes_that_are_too_many_may_have_been_ours() -> None:
