@@ -53,6 +53,9 @@ cdef void child_leave(coordinator_t *c, uint32_t parent) noexcept nogil
 # that worker waited already.
 cdef bint flight_join(coordinator_t *c, uint32_t index, uint32_t worker, uint64_t ticket) noexcept nogil
 
+# An ID at random that no attempt on the channel has. False: none was found, of so many on it.
+cdef bint attempt_id(coordinator_t *c, uint32_t channel, uint16_t *id) noexcept nogil
+
 # Note that a flight was asked on a channel under an ID. There is always room: where retries
 # have taken it all, the flight's own oldest attempt makes way.
 cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight, uint32_t channel, uint16_t id) noexcept nogil

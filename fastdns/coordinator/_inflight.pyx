@@ -32,6 +32,7 @@ from fastdns.coordinator._timers cimport timers_clear, timers_close, timers_open
 
 cdef enum:
     LONG_NAME = 256
+    ID_TRIES = 8                 # a channel with 10,000 IDs taken refuses one in 2^21 questions
 
 
 # A free list in zeroed memory: 0 leads to the place behind. So a list of all places is there without a write.
@@ -299,6 +300,15 @@ cdef uint32_t attempt_find(const coordinator_t *c, uint32_t channel, uint16_t id
             return index
         index = c.attempts[index].next
     return NONE
+
+
+cdef bint attempt_id(coordinator_t *c, uint32_t channel, uint16_t *id) noexcept nogil:
+    cdef uint32_t _i
+    for _i in range(<uint32_t>ID_TRIES):
+        id[0] = random16(&c.random)
+        if attempt_find(c, channel, id[0]) == NONE:
+            return True
+    return False
 
 
 cdef uint32_t attempt_add(coordinator_t *c, uint32_t flight_index, uint32_t channel_index,

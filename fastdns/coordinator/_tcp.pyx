@@ -23,8 +23,7 @@ from fastdns.coordinator._connection cimport (
     connection_send,
     connection_unacknowledged,
 )
-from fastdns.coordinator._inflight cimport attempt_add, attempt_find
-from fastdns.coordinator._random cimport random16
+from fastdns.coordinator._inflight cimport attempt_add, attempt_id
 from fastdns.coordinator._report cimport count_sockets
 from fastdns.coordinator._state cimport (
     ASK_LATER,
@@ -44,7 +43,6 @@ from fastdns.coordinator._state cimport (
 from fastdns.coordinator._upstream cimport rtt_wait_us
 
 cdef enum:
-    ID_TRIES = 8
     CROWD = 32                   # questions outstanding on every connection: another is opened
     LOT = 16                     # questions of a round that go to one connection before the choice is made anew
     HOLD_MIN_MS = 10             # of silence, at least, before a connection counts as held up
@@ -185,7 +183,6 @@ cdef ask_rc tcp_ask(coordinator_t *c, uint32_t index) noexcept nogil:
     cdef uint32_t last = last_channel(c, flight)
     cdef ask_rc rc = ASK_OK
     cdef channel_t *channel
-    cdef uint32_t _tries
     cdef uint16_t id = 0
     if upstream.current_room == 0 or upstream.current == last:
         upstream.current = <uint16_t>choose(c, flight.upstream, last, &rc)
@@ -194,11 +191,7 @@ cdef ask_rc tcp_ask(coordinator_t *c, uint32_t index) noexcept nogil:
         upstream.current_room = 0
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return rc
-    for _tries in range(<uint32_t>ID_TRIES):
-        id = random16(&c.random)
-        if attempt_find(c, upstream.current, id) == NONE:
-            break
-    else:
+    if not attempt_id(c, upstream.current, &id):
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return ASK_LATER
     upstream.current_room -= 1

@@ -23,7 +23,7 @@ from fastdns.coordinator._channels cimport channel_upstream
 from fastdns.coordinator._dial cimport dial
 from fastdns.coordinator._inflight cimport (
     attempt_add,
-    attempt_find,
+    attempt_id,
     flight_asked,
     flight_asked_name,
     flight_changed,
@@ -60,7 +60,6 @@ from fastdns.coordinator._state cimport (
 
 cdef enum:
     SOCKET_BUFFER = 512 * 1024   # octets; as much again with the kernel's own: 400 answers of 1232
-    ID_TRIES = 8                 # a socket with 10,000 IDs taken refuses one in 2^21 questions
 
 
 cdef bint udp_open(coordinator_t *c) noexcept nogil:
@@ -209,8 +208,8 @@ cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
     cdef udp_batch_t *batch = upstream.batch
     cdef uint32_t last = c.attempts[flight.attempts].channel if flight.attempts != NONE else <uint32_t>NONE
     cdef ask_rc rc = ASK_OK
-    cdef uint32_t channel, _tries
-    cdef uint16_t id
+    cdef uint32_t channel
+    cdef uint16_t id = 0
     if batch.count and (batch.count == BATCH or batch.channel == last):
         batch_send(c, batch)
     if batch.count == 0:
@@ -219,11 +218,7 @@ cdef ask_rc udp_ask(coordinator_t *c, uint32_t flight_index) noexcept nogil:
             bump(c.counters, FD_C_upstream_send_failed, 1)
             return rc
         batch.channel = <uint16_t>channel
-    for _tries in range(<uint32_t>ID_TRIES):
-        id = random16(&c.random)
-        if attempt_find(c, batch.channel, id) == NONE:
-            break
-    else:
+    if not attempt_id(c, batch.channel, &id):
         bump(c.counters, FD_C_upstream_send_failed, 1)
         return ASK_LATER
     attempt_add(c, flight_index, batch.channel, id)
