@@ -294,7 +294,7 @@ typedef struct {
 _Static_assert(sizeof(fd_suspect_t) == 24, "SHM_LAYOUT");
 enum { FD_SUSPECTS = 16 };        /* remembered at a time; the oldest makes room */
 
-enum {                            /* fd_region_t.stop */
+enum {                            /* fd_region_t.stop, fd_post_t.stop */
     FD_STOP_NO = 0,
     FD_STOP_DRAIN = 1,            /* the end: receive no more, answer what waits, leave */
     FD_STOP_NOW = 2,              /* leave at once; what waits over UDP is the successor's */
@@ -521,7 +521,7 @@ typedef struct {
     uint32_t pad0;
     uint64_t total_size;
     uint8_t pad1[FD_LINE - 24];
-    uint32_t stop;                /* keeper */
+    uint32_t stop;                /* keeper; FD_STOP_NO or FD_STOP_NOW */
     uint32_t starts;
     uint8_t pad2[FD_LINE - 8];
     uint64_t heartbeat;           /* coordinator, all that follows */

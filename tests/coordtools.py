@@ -35,6 +35,7 @@ from tests.cachetools import HEADER
 ANSWER, FAILURE = 3, 4
 POSITIVE, NODATA, NXDOMAIN, SERVFAIL = 1, 2, 3, 4  # fd_entry_t.kind
 NO_EDE = 0xFFFF
+STOP_NOW = 2  # FD_STOP_NOW
 EDE_OTHER, EDE_NO_REACHABLE_AUTHORITY, EDE_NETWORK_ERROR = 0, 22, 23
 SOON = 5.0  # s: a wait that ends as soon as what it waits for is there, and fails the test otherwise
 
@@ -241,6 +242,8 @@ class Upstream:
                 continue
             except OSError:
                 return
+            if self._closing:
+                return
             asked = Asked(data, peer, False, time.monotonic())
             self.asked.append(asked)
             self._send(self.play(asked), functools.partial(self._to, sock, peer))
@@ -298,6 +301,12 @@ class Upstream:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
+        for sock in list(self._sockets):  # wakes the thread that waits on it
+            with contextlib.suppress(OSError):  # it was closed before
+                if sock.type == socket.SOCK_DGRAM:
+                    sock.sendto(b"", sock.getsockname())
+                else:
+                    sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(timeout=3)
         for sock in self._sockets:
@@ -414,7 +423,7 @@ class World:
         self.reap()
 
     def stop(self, timeout: float = SOON) -> None:
-        self.post.stop = 1
+        self.post.stop = STOP_NOW
         assert self.reap(timeout) == 0
         self.post.stop = 0
 

@@ -14,7 +14,6 @@ from libc.string cimport memset
 from fastdns._ring cimport ring_empty, ring_next, ring_record_len, ring_release
 from fastdns._shm cimport (
     FD_STOP_NO,
-    FD_STOP_NOW,
     fd_announce_sleep,
     fd_load32,
     fd_load64,
@@ -67,7 +66,6 @@ cdef enum:
     SLEEP_MS = 100               # at most: what a lost wake-up could cost
     TEND_MS = 100
     SWEEP_MS = 10                # between two pieces of the cache's upkeep
-    STOP_MS = 5000               # for what is in flight when we are told to leave
     BUSY = 8                     # questions or responses in a round: more are likely there by now
     ROUNDS_A_MS = 8              # with little to do in each: from there on they wait for company
     PAUSE_NS = 40_000            # that they wait
@@ -231,15 +229,6 @@ cdef void moderate(coordinator_t *c, pace_t *pace, uint32_t work) noexcept nogil
         nanosleep(&pause, NULL)
 
 
-cdef bint leaving(coordinator_t *c, uint64_t *stop_ms) noexcept nogil:
-    cdef uint32_t stop = fd_load32(&c.post.stop)
-    if stop == FD_STOP_NO or stop == FD_STOP_NOW:
-        return stop == FD_STOP_NOW  # a restart: workers put their questions again
-    if stop_ms[0] == 0:
-        stop_ms[0] = c.now_ms + STOP_MS
-    return (c.inflight_used == c.checks_asked and rings_empty(c)) or c.now_ms >= stop_ms[0]
-
-
 cdef void note_waits(coordinator_t *c) noexcept nogil:
     # For a successor: its first questions meet an upstream that is busy with ours, and the wait
     # before anything is measured is long.
@@ -265,7 +254,6 @@ cdef void tend(coordinator_t *c, uint64_t *tend_ms, uint64_t *sweep_ms) noexcept
 
 cdef void loop_run(coordinator_t *c) noexcept nogil:
     cdef epoll_event[EVENTS] events
-    cdef uint64_t stop_ms = 0
     cdef uint64_t tend_ms = 0
     cdef uint64_t sweep_ms = 0
     cdef uint32_t timer
@@ -280,7 +268,8 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
     beat(c)                      # the start is over: who hangs on a suspect is replaced after 1.5 s, not 5
     try_suspect(c)
     announce(c)
-    while not leaving(c, &stop_ms):
+    # Nothing is waited for: before a successor workers put their questions again, at the end all workers have left.
+    while fd_load32(&c.post.stop) == FD_STOP_NO:
         # After a round with much to do the kernel is only asked: that spares the workers a wake-up
         # for each of their batches. After a lone question the sleep comes at once.
         moderate(c, &pace, work)
@@ -297,8 +286,7 @@ cdef void loop_run(coordinator_t *c) noexcept nogil:
         wake_workers(c)          # before anything is asked: their clients wait
         work += take_questions(c)
         tend(c, &tend_ms, &sweep_ms)
-        if stop_ms == 0:         # or questions of our own would hold the end up
-            exchange_own(c)
+        exchange_own(c)
         if sweep_step(c):
             work = BUSY          # the workers' restart waits for the sweep
         settle(c)

@@ -537,7 +537,7 @@ cdef class Loop(Plane):
             self.stop = STOP_REST
             addresses_clear(&self.addresses)     # nobody is behind them any more
             if self.started:
-                self.tell_child(SLOT_COORDINATOR, FD_STOP_DRAIN)
+                self.tell_child(SLOT_COORDINATOR, FD_STOP_NOW)   # nobody waits for an answer
             if self.channel >= 0:
                 shutdown(self.channel, SHUT_RDWR)
             self.stop_ms = now_ms

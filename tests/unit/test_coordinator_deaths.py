@@ -2,7 +2,6 @@
 """The coordinator's beginning and end: restarts, what was in hand, quarantine, the stop word."""
 
 import os
-import threading
 import time
 
 import pytest
@@ -223,40 +222,12 @@ def test_killed_at_any_instruction_every_question_is_answered() -> None:
 # ---------------------------------------------------------------------------------- stop ----
 
 
-def test_stops_at_once_when_nothing_is_in_flight() -> None:
-    with Upstream() as up, world(up) as w:
-        w.ask("www.example.")
-        begin = time.monotonic()
-        w.stop()
-        assert time.monotonic() - begin < 0.5
-        assert w.post.serving == 0
-
-
-def test_stop_waits_for_what_is_in_flight() -> None:
-    gate = threading.Event()
-
-    def play(asked: Asked) -> Reply:
-        gate.wait(10)
-        return address(asked)
-
-    with Upstream(play) as up, world(up, retry_floor_ms=5000) as w:
-        ticket = w.put("www.example.")
-        w.wait(lambda: w.post.inflight == 1, "a question in flight")
-        w.post.stop = 1
-        time.sleep(0.3)
-        assert w.alive()
-        gate.set()
-        assert w.take().ticket == ticket
-        assert w.reap() == 0
-
-
-def test_stop_waits_no_longer_than_five_seconds() -> None:
+def test_stops_at_once_whatever_is_in_flight() -> None:
     with Upstream(silence) as up, world(up, question_deadline_ms=60_000) as w:
         w.put("www.example.")
         w.wait(lambda: w.post.inflight == 1, "a question in flight")
-        begin = time.monotonic()
-        w.stop(timeout=8)
-        assert 4.5 < time.monotonic() - begin < 6.5
+        w.stop(timeout=2.0)
+        assert w.post.serving == 0
 
 
 # ---------------------------------------------------------------------------- bad starts ----
