@@ -75,7 +75,7 @@ def expires(w: World, up: Upstream, seconds: float, asked: int) -> None:
 def test_a_name_in_use_never_expires() -> None:
     with Upstream(counting(2)) as up, served(up) as w:
         name = Name(w)
-        for life in range(2, 5):
+        for life in range(2, 4):
             before = name.stored
             name.hit()
             w.wait(lambda before=before: name.stored != before, "the next life")  # type: ignore[misc]

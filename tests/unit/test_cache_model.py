@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fastdns._segments import create_cache, reopen_read_only
 from fastdns._testing import cache as raw
 from tests.cachetools import FAILURE, NODATA, NXDOMAIN, POSITIVE, Entry, hash_of, with_records
+from tests.counts import count
 from tests.wiretools import labels
 
 START = 1_000_000
@@ -144,5 +145,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.store.audit()
 
 
-CacheMachine.TestCase.settings = hypothesis.settings(stateful_step_count=60)
+CacheMachine.TestCase.settings = hypothesis.settings(
+    max_examples=count("hypothesis_runs"), stateful_step_count=60
+)
 TestCache = CacheMachine.TestCase

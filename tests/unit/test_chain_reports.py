@@ -9,7 +9,7 @@ import dns.rdatatype
 import pytest
 
 from fastdns import _stats
-from fastdns.control.model import Forward, HostsStep, NameStep
+from fastdns.control.model import Forward, HostsStep, Limits, NameStep
 from fastdns.control.observe._lines import LogReader, Out, Texts, take
 from tests.coordtools import (
     EDE_NO_REACHABLE_AUTHORITY,
@@ -20,9 +20,10 @@ from tests.coordtools import (
     records,
     reply,
     silence,
+    world,
 )
 from tests.coordtools import Upstream as Server
-from tests.unit.test_chain import block, by_name, running, said
+from tests.unit.test_chain import block, by_name, chain, running, said
 
 TIMEOUT, REFUSED, NO_UPSTREAM, NO_NEXT, BUSY, PLUGIN, LOOP = range(1, 8)
 NOBODY = 0xFFFF
@@ -78,8 +79,8 @@ def test_a_refused_connection_has_a_line() -> None:
 
 
 def test_silence_has_a_line() -> None:
-    zones = {".": block(Forward((0,)), errors=True)}
-    with Server(silence) as one, running(zones, one) as w:
+    make = chain({".": block(Forward((0,)), errors=True)}, limits=Limits(question_deadline_ms=300))
+    with Server(silence) as one, world(one, make=make) as w:
         assert w.ask_failing("www.example.") == EDE_NO_REACHABLE_AUTHORITY
         assert lines(w) == [(0, 2, 1, 0, 0, TIMEOUT, False, "www.example.", b"")]
 

@@ -161,7 +161,7 @@ def test_a_block_at_its_limit_refuses_and_others_go_on() -> None:
 
 def test_answers_that_come_late_are_nobodys() -> None:
     """The flight's time is over while upstream is silent: what the thread kept of it does no harm."""
-    make = chain({".": block(REGEX, Forward((0,)))}, limits=Limits(question_deadline_ms=300))
+    make = chain({".": block(REGEX, Forward((0,)))}, limits=Limits(question_deadline_ms=1000))
     with Server(silence) as one, world(one, make=make) as w:
         assert w.ask_failing("x.corp.") == EDE_NO_REACHABLE_AUTHORITY
         one.play = address

@@ -18,6 +18,7 @@ from fastdns.control.config.load import parse_corefile
 from fastdns.control.config.numbers import QTYPES, RCODES
 from fastdns.control.config.registry import PLUGINS
 from fastdns.errors import CorefileError
+from tests.counts import count
 
 NAMES = st.sampled_from(["a.b.", ".", "xn--a.", "_tcp.x.", "1.0.10.in-addr.arpa."])
 
@@ -134,7 +135,7 @@ OTHERS = {"bind", "forward", "rewrite", "timeouts", "loadbalance", "log", "trace
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS.keys() - OTHERS))
-@settings(max_examples=40)
+@settings(max_examples=count("hypothesis_runs"))
 @given(data=st.data())
 def test_written_and_read_again(name: str, data: st.DataObject) -> None:
     plugin = read(data.draw(directives(name)), name)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from fastdns.control.model import Block, Forward, Limits, NameStep
 from tests.coordtools import NXDOMAIN, SOON, Asked, Reply, Upstream, World, records, world
+from tests.counts import count
 from tests.unit.test_chain import block, chain
 
 CLUSTER = "cluster.local."
@@ -110,8 +111,8 @@ def test_an_answer_made_so_is_as_old_as_its_ancestors() -> None:
 
 
 def test_a_service_that_appears_is_seen_when_its_denial_is_over() -> None:
-    play = [cluster(SERVICE, ttl=5)]
-    brief = block(Forward((0,)), **CUT | {"negative_max_s": 5})
+    play = [cluster(SERVICE, ttl=2)]
+    brief = block(Forward((0,)), **CUT | {"negative_max_s": 2})
     with Upstream(lambda asked: play[0](asked)) as up, served(up, brief) as w:
         began = time.monotonic()
         w.ask("a.b.new.team.svc.cluster.local.")
@@ -119,9 +120,8 @@ def test_a_service_that_appears_is_seen_when_its_denial_is_over() -> None:
         assert w.ask("pod.new.team.svc.cluster.local.").rcode == 3
         play[0] = cluster(SERVICE, "pod.new.team.svc.cluster.local.")
         while w.ask("pod.new.team.svc.cluster.local.").rcode:
-            assert time.monotonic() < began + 5 + SOON
+            assert time.monotonic() < began + 2 + SOON
             time.sleep(0.05)
-        assert time.monotonic() - began < 5.5
 
 
 def test_an_ancestor_that_answers_is_asked_for_ahead_of_its_end() -> None:
@@ -256,7 +256,7 @@ NAMES = st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(".".join)
 
 
 @given(have=st.lists(NAMES, min_size=1, max_size=4), questions=st.lists(NAMES, min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=count("hypothesis_runs"))
 def test_no_answer_is_another_than_the_servers(have: list[str], questions: list[str]) -> None:
     truth = cluster(*(f"{name}.{CLUSTER}" for name in have))
     with Upstream(truth) as up, served(up) as w:

@@ -8,7 +8,7 @@ import struct
 from collections import deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns._testing.coordinator import RECORD_HEADER, RING_HEADER, Ring
@@ -112,7 +112,6 @@ def test_indexes_wrap_at_32_bits() -> None:
     assert producer.head < 2**31
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.integers(0, 2**32 // 8 - 1),
     st.lists(st.one_of(st.integers(0, 250), st.just(-1), st.just(-2)), max_size=200),

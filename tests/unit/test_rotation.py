@@ -18,7 +18,7 @@ import dns.rdatatype
 import dns.renderer
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns._testing import wire as raw
@@ -129,7 +129,6 @@ def records(octets: bytes) -> list[list[tuple[str, str, int, str]]]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
 @given(sections, sections, sections, st.booleans(), st.integers(1, TOP), st.integers(512, 1400))
 def test_the_same_records_as_before(
     answer: list[Any], authority: list[Any], additional: list[Any], compress: bool, spin: int, limit: int
@@ -151,7 +150,6 @@ def test_the_same_records_as_before(
     assert part == after[0][: len(part)]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(2, 60), st.integers(1, TOP), st.sampled_from(["A", "AAAA"]))
 def test_every_address_record_of_the_name_moves(count: int, spin: int, kind: str) -> None:
     """An alias stays in front of the addresses; those turn, whole."""
@@ -287,7 +285,6 @@ def rank(address: str, preferred: list[Any]) -> int:
     return next((n for n, one in enumerate(preferred) if at in one), len(preferred))
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(0, 255), min_size=1, max_size=40, unique=True),
     st.sampled_from(["A", "AAAA"]),

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Free space of a shard against a plain list of units."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fastdns._testing.cache import Space
+from tests.counts import count
 
 RUN_MAX = 4868  # units of the largest entry
 
@@ -87,4 +89,5 @@ class SpaceMachine(RuleBasedStateMachine):
         assert self.space.longest() == longest
 
 
+SpaceMachine.TestCase.settings = settings(max_examples=count("hypothesis_runs"))
 TestSpace = SpaceMachine.TestCase

@@ -209,6 +209,7 @@ def test_roll_lets_connections_have_what_they_asked_for() -> None:
         assert node.processes[-1].exitcode == 0
 
 
+@pytest.mark.slow
 def test_roll_does_not_wait_for_ever() -> None:
     with (
         serving(configure(), deadline_ms=60_000) as (node, _),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import dns.name
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdns._testing.zones import Zones
@@ -60,7 +60,6 @@ def model(zones: list[Zone | None], group: int, qname: dns.name.Name, qtype: int
     return above[max(above)] if above else None
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(zone_lists, st.lists(names, min_size=1, max_size=8), st.sampled_from([A, DS]), st.data())
 def test_same_zone_as_the_model(
     chosen: list[tuple[list[str], int]], asked: list[list[str]], qtype: int, data: st.DataObject
