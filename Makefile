@@ -98,7 +98,7 @@ format: $(DEV_DEPS)  ## let ruff rewrite the Python files
 	$(PYTHON) -m ruff check --fix-only .
 	$(PYTHON) -m ruff format .
 
-stress: build debug tools  ## kills, floods and races in their bounded form
+stress: build debug tools  ## kills, load, floods and races in their bounded form
 	$(PYTEST) -m stress $(PYTEST_ARGS)
 
 full-stress: FASTDNS_FULL := 1
@@ -114,12 +114,12 @@ full-node: build tools  ## a node's network with the full counts: 1,000 starts a
 
 full-upstream: FASTDNS_FULL := 1
 full-upstream: build tools  ## outages and TCP upstreams with the full counts and the limits of a quiet machine
-	$(PYTEST) tests/system/test_stale.py tests/system/test_tcp_upstreams.py $(PYTEST_ARGS)
+	$(PYTEST) -m "slow or not slow" tests/system/test_stale.py tests/system/test_tcp_upstreams.py $(PYTEST_ARGS)
 
 diff: build tools  ## node-cache and fastdns side by side: all pairs
 	$(PYTEST) -m "diff or not diff" tests/diff $(PYTEST_ARGS)
 
-slow: build debug tools  ## package builds and other long tests
+slow: build debug tools  ## package builds, rarer cases and long waits
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 image: build $(DEV_DEPS)  ## build the container image (packages: as root) and ask it a question

@@ -242,8 +242,8 @@ class Upstream:
                 continue
             except OSError:
                 return
-            if self._closing:
-                return
+            if not data:  # the end, which wakes us
+                continue
             asked = Asked(data, peer, False, time.monotonic())
             self.asked.append(asked)
             self._send(self.play(asked), functools.partial(self._to, sock, peer))

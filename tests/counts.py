@@ -18,9 +18,10 @@ COUNTS: Final = {
     "fuzz_packets": (400_000, 20_000_000),  # into the parsers, with sanitizers
     "hypothesis_examples": (100, 5_000),  # of each property
     "keeper_restarts": (200, 1_000),  # of one child, by a keeper that is looked at for leaks
+    "hypothesis_runs": (25, 1_000),  # of those whose every example is a process's life, or 50 steps
     "node_cycles": (3, 1_000),  # of start and SIGKILL on a node, which leave one set of rules
     "reader_seconds": (5, 120),  # of readers verifying while the writer evicts
-    "reloads": (12, 500),  # under load
+    "reloads": (8, 500),  # under load
     "restarts_on_port": (4, 40),  # stop, and start at once on the same port
     "soak_seconds": (16, 300),
     "starved_seconds": (15, 600),  # without CPU time but for what others leave

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from fastdns.loadgen.process import run_process
 from fastdns.loadgen.spec import LoadResult, LoadSpec
 from tests.peers.run import free_port
@@ -67,6 +69,7 @@ def load(server: Server, seconds: float, rate: int, suffix: str) -> LoadResult:
     )
 
 
+@pytest.mark.stress
 def test_one_of_two_upstreams_turns_slow(tmp_path: Path) -> None:
     """One answers after 1 s from now on: p99 of misses stays within 1.5 times that of the other one."""
     with far() as (good, good_at), far() as (bad, bad_at):
@@ -86,6 +89,7 @@ def test_one_of_two_upstreams_turns_slow(tmp_path: Path) -> None:
     assert asked <= 1.1 * after.sent, "5 % of hedges, what was asked again while it turned, and checks"
 
 
+@pytest.mark.stress
 @skip_without_network_namespaces
 def test_lost_packets_upstream() -> None:
     """2 % of the questions and 2 % of the responses are lost: p99.9 under 600 ms."""

@@ -135,6 +135,7 @@ def test_kill_one_role_under_load(coredns: Peer, role: str) -> None:
     survive(coredns, hurt, paced(rounds * 1.3 + 2))
 
 
+@pytest.mark.stress
 def test_worker_killed_at_full_speed(coredns: Peer) -> None:
     """A lone worker that never rests: it dies with packets in hand, and its successor answers them."""
 

@@ -199,6 +199,7 @@ def test_a_stopped_worker_does_not_hold_an_idle_stop(upstream: MockUpstream) -> 
         assert server.stop() < IDLE_STOP_S + 0.5  # killed at 2 s
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_with_questions_is_waited_for_longer() -> None:
     with mock_upstream(lambda _: []) as silent, serve(silent.server) as server:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -253,7 +253,7 @@ def test_probes_wait_for_controls_successor(coredns: Peer, tmp_path: Path) -> No
     """The keeper holds the sockets: nobody is refused. Only what a dead control had accepted is cut off."""
     with observed(coredns, tmp_path) as one:
         probers = [Prober(one.ports["health"], "/health"), Prober(one.ports["metrics"], "/metrics")]
-        kills = 6
+        kills = 3
         for _ in range(kills):
             time.sleep(1.2)  # deaths within a second of each other would be kept apart by the keeper
             one.server.kill_child("control")

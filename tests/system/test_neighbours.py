@@ -22,7 +22,7 @@ def test_second_server_on_the_same_address(coredns: Peer) -> None:
     """A second server comes while the first works, then the first goes: the second does all."""
     listen = [(LOOPBACK, free_port())]
     with serve(coredns.server, listen=listen) as first:
-        load = LoadSpec(listen[0], names=[(NAME, "A")], seconds=4.0, rate=2_000, window=4_000, timeout_s=2.0)
+        load = LoadSpec(listen[0], names=[(NAME, "A")], seconds=2.5, rate=2_000, window=4_000, timeout_s=2.0)
         running = start_process(load)
         with serve(coredns.server, listen=listen) as second:
             result = finish_process(running, 30.0)

@@ -269,7 +269,9 @@ class Executioner(threading.Thread):
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize(("role", "spare"), [("coordinator", 0), ("worker", 1)])
+@pytest.mark.parametrize(
+    ("role", "spare"), [("coordinator", 0), pytest.param("worker", 1, marks=pytest.mark.stress)]
+)
 def test_a_configuration_that_kills_is_given_up(
     conf: Conf, old: MockUpstream, new: MockUpstream, role: str, spare: int
 ) -> None:
@@ -392,7 +394,7 @@ def has_asked(upstream: MockUpstream, count: int) -> Callable[[], bool]:
     return lambda: len({one.name for one in upstream.questions if one.name.startswith("slow-")}) >= count
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.stress
 def test_listeners_come_and_go_under_load(conf: Conf) -> None:
     """The other listener loses no query; the one that goes answers what it was asked before."""
 
@@ -428,6 +430,7 @@ def test_listeners_come_and_go_under_load(conf: Conf) -> None:
             assert (result.timeouts, set(result.rcodes), result.refused) == (0, {"NOERROR"}, 0), result
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for port 53: a resolv.conf names no other")
 def test_a_resolv_conf_that_changes_is_followed_under_load(tmp_path: Path, conf: Conf) -> None:
     """The node's resolvers are others now, as after a DHCP lease: they are asked from then on."""

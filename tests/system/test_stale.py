@@ -78,7 +78,7 @@ def p99(waits: Sequence[float]) -> float:
     return sorted(waits)[max(len(waits) * 99 // 100 - 1, 0)]
 
 
-@pytest.mark.parametrize("off_s", [0.5, 6.0])
+@pytest.mark.parametrize("off_s", [0.5, pytest.param(6.0, marks=pytest.mark.slow)])
 def test_an_upstream_that_is_off_costs_its_wait_and_no_answer(off_s: float) -> None:
     """Off for less than a question's 4 s, and for more: then no name waits at all. Back within 1 s."""
     names = [f"n{number}.example.test" for number in range(300)]

@@ -342,6 +342,7 @@ def test_clients_that_leave_while_their_queries_wait(server: Server, upstream: M
 # ---- limits ----
 
 
+@pytest.mark.slow
 def test_idle_silent_and_slow_connections_are_closed_in_time(server: Server) -> None:
     """All at once, as the longest limit is 10 s. The one that goes on asking stays."""
     with held([connect(server) for _ in range(5)]) as sockets:

@@ -143,7 +143,13 @@ def assert_nothing_is_noticed(server: Server, end: Callable[[], object]) -> None
     assert result.latency_us.p99 <= quiet.latency_us.p99 + ADDED_P99_MAX_US, (quiet, result)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGSTOP, id="stopped", marks=pytest.mark.stress),
+    ],
+)
 def test_one_of_three_servers_goes(tmp_path: Path, how: signal.Signals) -> None:
     """Three CoreDNS as three upstreams. A stopped one still acknowledges what it gets, and says nothing."""
     with coredns() as one, coredns() as two, coredns() as three:
@@ -185,7 +191,9 @@ def translate(net: Network, servers: Sequence[tuple[str, int]]) -> None:
 
 
 @skip_without_network_namespaces
-@pytest.mark.parametrize("how", ["killed", "stopped", "cut off"])
+@pytest.mark.parametrize(
+    "how", [*(pytest.param(how, marks=pytest.mark.stress) for how in ("killed", "stopped")), "cut off"]
+)
 def test_one_of_three_servers_behind_a_service_goes(tmp_path: Path, how: str) -> None:
     """One upstream, a service's address. The rules still lead to the server that is gone."""
 
@@ -204,6 +212,7 @@ def test_one_of_three_servers_behind_a_service_goes(tmp_path: Path, how: str) ->
             send_signal(two, signal.SIGCONT)
 
 
+@pytest.mark.stress
 @skip_without_network_namespaces
 def test_a_new_server_gets_its_share(tmp_path: Path) -> None:
     """Within 60 s; with a tenth of the age within 6 s."""

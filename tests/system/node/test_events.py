@@ -348,6 +348,7 @@ def test_a_keeper_that_is_held_gives_the_addresses_up(node: Lab) -> None:
         server.wait_for_words("the keeper was held")
 
 
+@pytest.mark.slow
 def test_workers_that_are_held_for_a_second_are_no_trip(node: Lab) -> None:
     with serving(node) as server:
         workers = [server.pid(f"worker {index}") for index in (0, 1)]
@@ -404,6 +405,7 @@ def test_control_dies_and_nothing_else_changes(node: Lab) -> None:
         assert node.ask("pod", SERVICE[4]) == FASTDNS
 
 
+@pytest.mark.slow
 def test_forced_iptables_rules(node: Lab) -> None:
     with serving(node, mode="iptables") as server:
         assert table(node) == ""

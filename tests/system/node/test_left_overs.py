@@ -112,6 +112,7 @@ def test_its_accept_rules_are_kept_where_they_are_needed(node: Lab, tmp_path: Pa
         assert node.ask("pod", LINK_LOCAL[4]) == FASTDNS
 
 
+@pytest.mark.slow
 def test_node_cache_works_on_what_fastdns_left(node: Lab, tmp_path: Path) -> None:
     with serving(node) as server:
         server.kill()

@@ -29,7 +29,10 @@ ADDRESSES = (*LINK_LOCAL.values(), *SERVICE.values())
 CLIENTS = tuple(itertools.product(("pod", "host"), ADDRESSES, (False, True)))
 
 
-@pytest.fixture(params=KUBE_PROXY_MODES)
+SLOW_MODES = [pytest.param(mode, marks=pytest.mark.slow) for mode in KUBE_PROXY_MODES[1:]]
+
+
+@pytest.fixture(params=[KUBE_PROXY_MODES[0], *SLOW_MODES])
 def node(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with lab() as one:
         kube_proxy(one, request.param)
@@ -90,7 +93,7 @@ def test_input_drops(node: Lab, backend: str) -> None:
     all_reach(node, DIRECT)
 
 
-@pytest.mark.parametrize("backend", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("backend", ["iptables-nft", pytest.param("iptables-legacy", marks=pytest.mark.slow)])
 def test_a_chain_that_drops_is_jumped_to_from_input(backend: str) -> None:
     with lab() as node:
         kube_proxy(node, "iptables-nft")
