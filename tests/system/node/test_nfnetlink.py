@@ -2,8 +2,9 @@
 """What the kernel says of its tables and of their changes, beside what nft says of them."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -47,14 +48,11 @@ def test_there_may_be_more_than_a_datagram_holds() -> None:
 def test_what_we_do_ourselves_is_no_loss(addresses: tuple[str, ...]) -> None:
     """Of one family or both, at the start and later: nothing has to be put back for it."""
     plan = NodePlan(addresses)
+    serve, drain = (partial(nft.load, plan, phase, True) for phase in (Phase.SERVE, Phase.DRAIN))
+    steps: list[Callable[[], None]] = [serve, partial(nft.renew, plan), serve, drain]
     notifications = watch.Notifications()
     try:
-        for step in (
-            lambda: nft.load(plan, Phase.SERVE, True),
-            lambda: nft.renew(plan),
-            lambda: nft.load(plan, Phase.SERVE, True),
-            lambda: nft.load(plan, Phase.DRAIN, True),
-        ):
+        for step in steps:
             step()
             assert notifications.read() in (watch.Change.NONE, watch.Change.SOME)
         nft.remove()
