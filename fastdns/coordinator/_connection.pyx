@@ -22,7 +22,6 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport EPOLLIN, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_ctl, epoll_event, watch
 from fastdns.coordinator._channels cimport channel_upstream, connection_of, tcp_channel, tcp_place
-from fastdns.coordinator._dial cimport dial
 from fastdns.coordinator._inflight cimport flight_asked, flight_asked_name, flight_changed
 from fastdns.coordinator._net cimport (
     EPOLL_CTL_MOD,
@@ -72,6 +71,7 @@ from fastdns.coordinator._state cimport (
     upstream_t,
 )
 from fastdns.coordinator._tls cimport CONNECT_GOES_ON, tls_connect, tls_outcome
+from fastdns.coordinator._upstream cimport dial
 
 cdef enum:
     SEND_QUEUE = 64 * 1024       # in the kernel: with an upstream that doesn't read, it grows to 4 MiB

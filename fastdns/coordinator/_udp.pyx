@@ -20,7 +20,6 @@ from fastdns._stats cimport (
 )
 from fastdns._sys cimport EPOLLIN, MSG_DONTWAIT, close, recvmmsg, sendmmsg, watch
 from fastdns.coordinator._channels cimport channel_upstream
-from fastdns.coordinator._dial cimport dial
 from fastdns.coordinator._inflight cimport (
     attempt_add,
     attempt_id,
@@ -57,6 +56,7 @@ from fastdns.coordinator._state cimport (
     udp_rx_t,
     upstream_t,
 )
+from fastdns.coordinator._upstream cimport dial
 
 cdef enum:
     SOCKET_BUFFER = 512 * 1024   # octets; as much again with the kernel's own: 400 answers of 1232

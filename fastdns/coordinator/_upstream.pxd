@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# _upstream.pxd: how an upstream fares, and how long to wait for it. nogil.
+# _upstream.pxd: how an upstream fares, how long to wait for it, and a socket to it. nogil.
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastdns.coordinator._state cimport rtt_t, upstream_t
+from fastdns.coordinator._state cimport ask_rc, coordinator_t, rtt_t, upstream_t
 
 cdef enum:
     # Silence allowed before anything was measured. RFC 6298 s2.1 has 1 s, for hosts half the world away.
@@ -53,3 +53,8 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
 
 # Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
 cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
+
+# A socket of `kind` (SOCK_DGRAM, SOCK_STREAM), connected, or (TCP) about to be: an event will tell. ASK_LATER
+# where the kernel has none, or no port, to give now; ASK_NOWHERE where no way leads there, and upstream.error
+# says why.
+cdef ask_rc dial(coordinator_t *c, upstream_t *upstream, int kind, int *fd) noexcept nogil

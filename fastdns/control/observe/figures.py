@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastdns import _stats
-from fastdns.control.observe.names import BlockName, Facts, Names, SeriesName, UpstreamName
+from fastdns.control.observe.names import BlockName, Facts, Names, SeriesName
 from fastdns.control.observe.processes import Queue, Usage, receive_queues, usage
 from fastdns.control.segments import Segments
 
@@ -82,8 +82,8 @@ class Figures:
             if name is not None:
                 yield name, series
 
-    def named_upstreams(self) -> "Iterator[tuple[UpstreamName, UpstreamSeries]]":
-        """What it counted for each upstream."""
+    def named_upstreams(self) -> "Iterator[tuple[str, bool, UpstreamSeries]]":
+        """What it counted for each upstream, by address and port, and whether that is asked with TLS."""
         for number, series in self.upstreams.items():
             if number in self.names.upstreams:
-                yield self.names.upstreams[number], series
+                yield self.names.upstreams[number], number in self.names.tls, series

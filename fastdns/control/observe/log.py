@@ -162,8 +162,7 @@ def error_text(record: "ErrorRecord", names: Names) -> str:
     The port that was used is one of many and closed by now; the arrow stays for those who search for it.
     """
     _zone, rcode, qtype, upstream, code, kind, tcp, name, text = record
-    named = names.upstreams.get(upstream)
-    to = named.to if named is not None else ""
+    to = names.upstreams.get(upstream, "")
     proto = "tcp" if tcp else "udp"
     if kind == _TIMEOUT:
         reason = f"read {proto} ->{to}: i/o timeout"
@@ -321,8 +320,7 @@ class LogPump:
     def _loop_line(self, record: "ErrorRecord") -> str:
         """Said whatever `errors` is: an upstream less is an operator's business. CoreDNS leaves with this."""
         zone, _, qtype, upstream, _, _, _, name, _ = record
-        named = self._names.upstreams.get(upstream)
-        to = named.to if named is not None else "?"
+        to = self._names.upstreams.get(upstream, "?")
         scope = self._zones.get(zone, ".")
         return (
             f'[ERROR] plugin/loop: Loop ({to} -> us) detected for zone "{scope}": {to} is not asked for a'

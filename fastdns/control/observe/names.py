@@ -49,23 +49,16 @@ class BlockName:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamName:
-    """A server that is asked."""
-
-    to: str  #: address and port
-    tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Names:
     """All names of a configuration, and those of earlier ones that it has no other use for."""
 
     series: dict[int, SeriesName] = field(default_factory=dict)
     blocks: dict[int, BlockName] = field(default_factory=dict)
-    upstreams: dict[int, UpstreamName] = field(default_factory=dict)
+    upstreams: dict[int, str] = field(default_factory=dict)
     listeners: dict[int, str] = field(default_factory=dict)
     endpoints: dict[int, Endpoint] = field(default_factory=dict)  #: of the listeners there are
     plugins: tuple[tuple[str, str, str], ...] = ()  #: server, zone, plugin
+    tls: frozenset[int] = frozenset()  #: upstreams that are asked with TLS
 
     def after(self, old: "Names") -> "Names":
         """These, with what only ``old`` knows."""
@@ -76,6 +69,7 @@ class Names:
             {**old.listeners, **self.listeners},
             self.endpoints,
             self.plugins,
+            old.tls | self.tls,
         )
 
 
@@ -132,12 +126,9 @@ def name_all(config: "Config", corefile: "Corefile | None") -> Names:
         number: _block_name(owner_of.get(number), tuple(servers), series, number)
         for number, servers in servers_of.items()
     }
-    upstreams = {
-        i: UpstreamName(str(one.endpoint), one.tls is not None)
-        for i, one in enumerate(config.upstreams)
-        if one is not None
-    }
-    return Names(series, blocks, upstreams, listeners, endpoints, _plugins(owner_of, blocks))
+    upstreams = {i: str(one.endpoint) for i, one in enumerate(config.upstreams) if one is not None}
+    tls = frozenset(i for i, one in enumerate(config.upstreams) if one is not None and one.tls is not None)
+    return Names(series, blocks, upstreams, listeners, endpoints, _plugins(owner_of, blocks), tls)
 
 
 def _blocks(corefile: "Corefile | None") -> "tuple[ServerBlock, ...]":

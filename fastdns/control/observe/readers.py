@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from fastdns._version import __version__
 from fastdns.control.observe.figures import Figures
-from fastdns.control.observe.names import UpstreamName
 
 Labels = tuple[str, ...]
 Values = Iterator[tuple[Labels, float]]
@@ -133,30 +132,26 @@ def cache_drops(f: Figures) -> Values:
 
 
 def proxy_times(f: Figures) -> Histograms:
-    for name, series in f.named_upstreams():
+    for to, _, series in f.named_upstreams():
         for i, rcode in enumerate(UPSTREAM_RCODES):
-            yield (_PROXY, name.to, rcode), series["times"][i], series["times_us"][i] / _US
+            yield (_PROXY, to, rcode), series["times"][i], series["times_us"][i] / _US
 
 
 def proxy_health_failures(f: Figures) -> Values:
-    for name, series in f.named_upstreams():
-        yield (_PROXY, name.to), series["health_failures"]
+    for to, _, series in f.named_upstreams():
+        yield (_PROXY, to), series["health_failures"]
 
 
 def proxy_reused(f: Figures) -> Values:
-    for name, series in f.named_upstreams():
-        for proto, count in zip(_protos(name), series["reused"], strict=True):
-            yield (_PROXY, name.to, proto), count
+    for to, tls, series in f.named_upstreams():
+        for proto, count in zip(TLS_PROTOS if tls else PROTOS, series["reused"], strict=True):
+            yield (_PROXY, to, proto), count
 
 
 def proxy_dialed(f: Figures) -> Values:
-    for name, series in f.named_upstreams():
-        for proto, count in zip(_protos(name), series["dialed"], strict=True):
-            yield (_PROXY, name.to, proto), count
-
-
-def _protos(name: UpstreamName) -> tuple[str, ...]:
-    return TLS_PROTOS if name.tls else PROTOS
+    for to, tls, series in f.named_upstreams():
+        for proto, count in zip(TLS_PROTOS if tls else PROTOS, series["dialed"], strict=True):
+            yield (_PROXY, to, proto), count
 
 
 def panics(f: Figures) -> Values:
@@ -304,8 +299,8 @@ def kernel_queue(f: Figures) -> Values:
 
 def upstream_wait(f: Figures) -> Values:
     waits: dict[str, int] = {}
-    for number, name in f.names.upstreams.items():
-        waits[name.to] = max(waits.get(name.to, 0), f.post["upstream_wait_ms"][number])
+    for number, to in f.names.upstreams.items():
+        waits[to] = max(waits.get(to, 0), f.post["upstream_wait_ms"][number])
     for to, wait in waits.items():
         if wait:
             yield (to,), wait / 1000
