@@ -8,7 +8,8 @@ from fastdns._shm cimport fd_query_t
 # Write the reply to `query` into `out`, whose octets from 12 on hold the client's own question.
 #   limit    octets, at least 512: the smaller of query.udp_size and the server's own; TCP: 65535
 #   now_ms   CLOCK_BOOTTIME; TTLs are written less the entry's age, or as view.stale_ttl_s when the
-#            age has reached ttl_s (with EDE 3, or 19 for an NXDOMAIN, if there is an OPT)
+#            age has reached ttl_s (with EDE 3, or 19 for an NXDOMAIN, if there is an OPT); a failure
+#            that was an upstream's silence has the EDE of its mark
 #   returns  the reply's length; TC is set in it when records had to be left out. Records are
 #            left out whole: the answer section keeps what fits in order, authority and
 #            additional keep whole RRsets

@@ -9,7 +9,7 @@ first, header last, so that a process that dies in between leaves a query that c
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastdns._cache cimport answer_view, entry_age_s, entry_stale
+from fastdns._cache cimport answer_view, entry_age_s, entry_stale, silence_ede
 from fastdns._name cimport get_u16, get_u32, name_expand, name_same, name_skip, put_u16, put_u32
 from fastdns._proto cimport (
     EDE_OPTION_LEN,
@@ -211,7 +211,7 @@ cdef uint32_t compose_reply(const answer_view *view, const fd_query_t *query, ui
     cdef const fd_entry_t *entry = view.entry
     cdef uint32_t age_s = entry_age_s(entry, now_ms)
     cdef bint stale = entry_stale(entry, age_s)
-    cdef uint32_t ede = FD_EDE_NONE
+    cdef uint32_t ede = silence_ede(entry)
     cdef uint32_t base = HEADER_LEN + query.qname_len + 4
     cdef uint32_t flags, opt_len, room, end
     cdef kept_t kept

@@ -3,7 +3,15 @@
 # nogil, no allocation, no lock; safe beside one writer (_atomics.h).
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastdns._shm cimport fd_bucket_t, fd_cache_header_t, fd_entry_t, fd_query_t
+from fastdns._shm cimport (
+    FD_EDE_NONE,
+    FD_ENTRY_FAILURE,
+    fd_bucket_t,
+    fd_cache_header_t,
+    fd_entry_t,
+    fd_load64,
+    fd_query_t,
+)
 
 cdef extern from * nogil:
     """
@@ -65,6 +73,25 @@ cdef inline uint32_t entry_age_s(const fd_entry_t *entry, uint64_t now_ms) noexc
 # asked: it is not stale in its first second.
 cdef inline bint entry_stale(const fd_entry_t *entry, uint32_t age_s) noexcept nogil:
     return age_s >= (entry.ttl_s if entry.ttl_s != 0 else 1)
+
+cdef inline uint64_t stale_epoch(const cache_t *cache) noexcept nogil:
+    return fd_load64(&(<const fd_cache_header_t *>cache.base).stale_epoch)
+
+# The stale_mark of a failure that is an upstream's silence: the epoch that it holds for, and the EDE of its
+# replies (RFC 8914). Any other failure has 0, and holds for its time.
+cdef inline uint64_t silence_mark(const cache_t *cache, uint16_t ede) noexcept nogil:
+    return stale_epoch(cache) << 48 | ede
+
+# Whether an entry is such a failure, and an upstream is back since.
+cdef inline bint silence_over(const cache_t *cache, const fd_entry_t *entry) noexcept nogil:
+    return (entry.stale_mark != 0 and entry.kind == FD_ENTRY_FAILURE
+            and entry.stale_mark >> 48 != (stale_epoch(cache) & 0xffff))
+
+# FD_EDE_NONE where it has none.
+cdef inline uint16_t silence_ede(const fd_entry_t *entry) noexcept nogil:
+    if entry.stale_mark != 0 and entry.kind == FD_ENTRY_FAILURE:
+        return <uint16_t>entry.stale_mark
+    return <uint16_t>FD_EDE_NONE
 
 cdef inline uint16_t hash_tag(uint64_t key_hash) noexcept nogil:
     cdef uint16_t tag = <uint16_t>(key_hash >> 48)

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from fastdns._cache cimport CACHE_HIT, CACHE_MISS, CACHE_STALE, CACHE_STALE_NOW, answer_view, cache_rc
-from fastdns._cache cimport cache_shard, cache_t, hash_bucket, hash_tag
+from fastdns._cache cimport cache_shard, cache_t, hash_bucket, hash_tag, silence_over, stale_epoch
 from fastdns._proto cimport MESSAGE_MAX, RR_MIN_LEN, STALE_REPLY_TTL
 from fastdns._rotate cimport part_t, rotate_parts
 from fastdns._shm cimport (
@@ -20,13 +20,11 @@ from fastdns._shm cimport (
     FD_LINE,
     FD_UNIT,
     fd_bucket_t,
-    fd_cache_header_t,
     fd_copy_out,
     fd_copy_out_at,
     fd_entry_records_off,
     fd_entry_t,
     fd_entry_ttl_off,
-    fd_load64,
     fd_query_t,
     fd_seq_begin,
     fd_seq_same,
@@ -128,12 +126,12 @@ cdef inline cache_rc judge_age(const cache_t *cache, const fd_entry_t *entry, ui
     # A batch reads the clock once, so an entry may be younger than `now_ms`: that is age 0.
     cdef uint64_t age_ms = now_ms - entry.stored_ms if now_ms > entry.stored_ms else 0
     if age_ms < <uint64_t>entry.ttl_s * 1000:
-        return CACHE_HIT
+        return CACHE_MISS if silence_over(cache, entry) else CACHE_HIT
     # The failure recheck timer gives stale data out at once, but never longer than the maximum
     # stale timer allows; RFC 8767 s5.
     if age_ms >= (<uint64_t>entry.ttl_s + entry.stale_s) * 1000:
         return CACHE_MISS
-    if fd_stale_now(entry.stale_mark, now_ms, fd_load64(&(<const fd_cache_header_t *>cache.base).stale_epoch)):
+    if fd_stale_now(entry.stale_mark, now_ms, stale_epoch(cache)):
         return CACHE_STALE_NOW
     return CACHE_STALE
 

@@ -88,8 +88,7 @@
     X(stores, "entries stored") \
     X(not_stored, "answers handed on and not stored") \
     X(stale_marks, "expired entries that were marked to be answered at once after a failed refresh") \
-    X(rechecks, "questions that look whether a silent upstream is back") \
-    X(upstreams_back, "times that a silent upstream was back and stale marks became void") \
+    X(upstreams_back, "times that a silent upstream was back, and stale marks and failures of its time became void") \
     X(store_stale_writer, "answers not stored because this process is not the writer any more") \
     X(evicted_bytes, "entries evicted to make room for octets, or in a block at its capacity") \
     X(evicted_bucket, "entries evicted because their bucket was full") \

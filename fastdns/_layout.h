@@ -74,7 +74,7 @@ typedef struct {
     uint64_t time_ns_inode;       /* /proc/self/ns/time */
     uint8_t pad0[48];
     uint64_t generation;          /* of the writer; it compares this before each store */
-    uint64_t stale_epoch;         /* grows when an upstream is back: older stale marks are void */
+    uint64_t stale_epoch;         /* grows when an upstream is back: marks of an older one are void */
     uint8_t pad1[48];
 } fd_cache_header_t;
 _Static_assert(offsetof(fd_cache_header_t, generation) == 2 * FD_LINE, "SHM_LAYOUT");
@@ -118,7 +118,8 @@ enum {                            /* key flags */
 typedef struct {
     uint64_t key_hash;
     uint64_t stored_ms;           /* when the response arrived */
-    uint64_t stale_mark;          /* fd_stale_mark: answered at once though stale; RFC 8767 s5; 0 = no */
+    uint64_t stale_mark;          /* fd_stale_mark: answered at once though stale; RFC 8767 s5; 0 = no;
+                                   * of a failure: silence_mark (_cache.pxd) */
     uint64_t fingerprint;         /* of the block's text */
     uint32_t slot_ref;            /* back reference: bucket * FD_BUCKET_SLOTS + slot */
     uint32_t ttl_s;               /* lifetime from stored_ms */

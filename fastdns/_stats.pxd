@@ -26,7 +26,7 @@ cdef extern from "_counters.h" nogil:
         FD_C_inflight_full, FD_C_failures, FD_C_answer_ring_full
         FD_C_quarantined, FD_C_changed_full, FD_C_slow_full, FD_C_loops, FD_C_cut_answers, FD_C_cut_questions
         FD_C_stores, FD_C_not_stored, FD_C_store_stale_writer
-        FD_C_stale_marks, FD_C_rechecks, FD_C_upstreams_back
+        FD_C_stale_marks, FD_C_upstreams_back
         FD_C_evicted_bytes, FD_C_evicted_bucket, FD_C_expired, FD_C_outdated, FD_C_rejected_large
         FD_C_scan_dropped, FD_C_scan_kept
         FD_COUNTERS

@@ -27,7 +27,7 @@ from fastdns._testing.world import Post, Record, WorkerSide
 from fastdns.control import model
 from fastdns.control._tables import create_config
 from fastdns.control.addresses import Endpoint
-from fastdns.control.model import Block, Forward, Limits, plain_config
+from fastdns.control.model import Block, Forward, HealthCheck, Limits, plain_config
 from fastdns.coordinator.process import read_servers, run
 from fastdns.handles import CoordinatorHandles
 from tests.cachetools import HEADER
@@ -55,6 +55,7 @@ class Answer:
 
     key_hash: int
     stored_ms: int
+    stale_mark: int
     fingerprint: int
     ttl_s: int
     stale_s: int
@@ -99,7 +100,7 @@ class Answer:
 def take_apart(entry: bytes) -> Answer:
     """Check an entry's form while taking it apart."""
     (
-        key_hash, stored_ms, _stale_mark, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
+        key_hash, stored_ms, stale_mark, fingerprint, _slot, ttl_s, stale_s, group, variant, key_flags,
         qtype, qclass, zone, plugin, marks, msg_flags, ancount, nscount, arcount, records_len, ttl_count,
         plain_len, qname_len, kind, ext_rcode, told,
     ) = HEADER.unpack_from(entry)  # fmt: skip
@@ -111,8 +112,8 @@ def take_apart(entry: bytes) -> Answer:
     assert not any(entry[offsets + 2 * ttl_count : records])
     assert len(entry) - (records + records_len) in range(8)
     return Answer(
-        key_hash, stored_ms, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype, qclass,
-        msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, zone, plugin, marks, told,
+        key_hash, stored_ms, stale_mark, fingerprint, ttl_s, stale_s, group, variant, key_flags, qtype,
+        qclass, msg_flags, (ancount, nscount, arcount), plain_len, kind, ext_rcode, zone, plugin, marks, told,
         entry[HEADER.size : qname_end],
         struct.unpack_from(f"<{ttl_count}H", entry, offsets), entry[records : records + records_len],
     )  # fmt: skip
@@ -331,14 +332,20 @@ def upstream_models(upstreams: Sequence[tuple[str, int, int]]) -> tuple[model.Up
 def make_config(upstreams: Sequence[tuple[str, int, int]], **settings: int) -> int:
     """A descriptor of a configuration: (address, port, force_tcp) each; settings: of limits and block.
 
-    Without health checks: most tests count what an upstream is asked.
+    Without health checks (max_fails, health_check_ms): most tests count what an upstream is asked.
     """
+    max_fails = settings.pop("max_fails", 0)
+    check = HealthCheck(interval_s=settings.pop("health_check_ms", 500) / 1000)
     limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
     servers = upstream_models(upstreams)
     block = replace(Block(negative_max_s=10800), **settings)  # type: ignore[arg-type]
     plain = plain_config((), servers, 2, block, limits=Limits(**limits))
     assert plain.blocks[0] is not None
-    steps = tuple(replace(step, max_fails=0) for step in plain.blocks[0].steps if isinstance(step, Forward))
+    steps = tuple(
+        replace(step, max_fails=max_fails, check=check)
+        for step in plain.blocks[0].steps
+        if isinstance(step, Forward)
+    )
     return create_config(replace(plain, blocks=(replace(plain.blocks[0], steps=steps),)))
 
 

@@ -75,7 +75,8 @@ cdef class Choosing:
         rtt_measured(&self.c.upstreams[upstream].udp, rtt_us, False)
 
     def silent(self, uint32_t upstream, uint32_t silences) -> None:
-        upstream_silent(&self.c.upstreams[upstream], silences)
+        for _ in range(silences):
+            upstream_silent(&self.c.upstreams[upstream])
 
     def asked(self, uint32_t upstream) -> None:
         upstream_asked(&self.c.upstreams[upstream], self.c.now_ms)

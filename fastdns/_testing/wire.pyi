@@ -45,6 +45,7 @@ class Entry:
         stored_ms: int = 0,
         ttl_s: int = 3600,
         stale_ttl_s: int = 30,
+        stale_mark: int = 0,
         records_avail: int | None = None,
         ttl_avail: int | None = None,
     ) -> None: ...

@@ -209,7 +209,7 @@ cdef class Entry:
 
     def __init__(self, records: bytes, ttl_off: list[int], counts: tuple[int, int, int], *,
                  msg_flags: int = 0, kind: int = 1, ext_rcode: int = 0, stored_ms: int = 0,
-                 ttl_s: int = 3600, stale_ttl_s: int = 30, records_avail: int | None = None,
+                 ttl_s: int = 3600, stale_ttl_s: int = 30, stale_mark: int = 0, records_avail: int | None = None,
                  ttl_avail: int | None = None):
         cdef uint32_t i
         memset(&self.entry, 0, sizeof(self.entry))
@@ -218,6 +218,7 @@ cdef class Entry:
         self.entry.ext_rcode = ext_rcode
         self.entry.stored_ms = stored_ms
         self.entry.ttl_s = ttl_s
+        self.entry.stale_mark = stale_mark
         self.view.stale_ttl_s = stale_ttl_s
         self.entry.ancount, self.entry.nscount, self.entry.arcount = counts
         self.entry.records_len = len(records)

@@ -16,7 +16,7 @@ from fastdns._shm cimport (
 from fastdns._stats cimport FD_C_changed_full, FD_C_hedges, FD_C_slow_full, FD_C_upstream_retries, bump
 from fastdns.coordinator._conclude cimport conclude_made, fail, refuse
 from fastdns.coordinator._cut cimport cut_answer
-from fastdns.coordinator._health cimport CHECK_WAIT_MS, health_doubt
+from fastdns.coordinator._health cimport health_doubt, health_wait_ms
 from fastdns.coordinator._policy cimport (
     policy_first,
     policy_hedge,
@@ -65,10 +65,10 @@ from fastdns.coordinator._tcp cimport (
 from fastdns.coordinator._timers cimport timers_set
 from fastdns.coordinator._udp cimport udp_ask
 from fastdns.coordinator._upstream cimport (
-    SILENCES,
     WAIT_MAX_MS,
     rtt_late,
     upstream_asked,
+    upstream_gone,
     upstream_silent,
     upstream_wait_ms,
 )
@@ -159,7 +159,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
         rc = tcp_ask(c, index) if over_tcp(c, flight) else udp_ask(c, index)
         if rc != ASK_NOWHERE:
             break
-        upstream_silent(&c.upstreams[flight.upstream], SILENCES)
+        upstream_gone(&c.upstreams[flight.upstream])
         if not turn_away(c, index):
             return
     if rc == ASK_OK and over_tcp(c, flight):
@@ -170,7 +170,7 @@ cdef void ask(coordinator_t *c, uint32_t index) noexcept nogil:
     if flight.forward.read_timeout_ms:
         flight.wait_ms = min(flight.wait_ms, flight.forward.read_timeout_ms)
     if flight.state & FLIGHT_CHECK:
-        flight.wait_ms = CHECK_WAIT_MS       # each check is one question, as in CoreDNS
+        flight.wait_ms = health_wait_ms(c, flight.upstream)
     if rc == ASK_OK:
         upstream_asked(&c.upstreams[flight.upstream], c.now_ms)
     set_timer(c, index, rc == ASK_OK)
@@ -269,7 +269,9 @@ cdef void ask_tcp_again(coordinator_t *c, uint32_t index) noexcept nogil:
     tcp_avoid(c, flight)
     other = tcp_other(c, flight)
     if slow or other != OTHER_STANDS:
-        upstream_silent(&c.upstreams[flight.upstream], 1)
+        upstream_silent(&c.upstreams[flight.upstream])
+        if slow:
+            health_doubt(c, flight, flight.upstream)
         next_upstream = policy_next(c, flight)
         if next_upstream != NONE and next_upstream != flight.upstream:
             if gave_up(c, flight, flight.upstream):
@@ -294,7 +296,9 @@ cdef void out_of_time(coordinator_t *c, uint32_t index) noexcept nogil:
     if nowhere(flight):
         fail(c, index, EDE_OTHER, FD_ERROR_BUSY)
         return
-    health_doubt(c, flight, flight.upstream)
+    if not flight.state & FLIGHT_CHECK:
+        upstream_silent(&c.upstreams[flight.upstream])
+        health_doubt(c, flight, flight.upstream)
     fail(c, index, EDE_NO_REACHABLE_AUTHORITY, FD_ERROR_TIMEOUT)
 
 
@@ -316,6 +320,11 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     if flight.state & FLIGHT_MAY_HEDGE:
         hedge(c, index)
         return
+    if flight.state & FLIGHT_CHECK:
+        if over_tcp(c, flight):
+            tcp_avoid(c, flight)
+        ask(c, index)
+        return
     flight.tries += 1
     if nowhere(flight):
         ask_elsewhere(c, index)
@@ -323,7 +332,7 @@ cdef void ask_again(coordinator_t *c, uint32_t index) noexcept nogil:
     if over_tcp(c, flight):
         ask_tcp_again(c, index)
         return
-    upstream_silent(&c.upstreams[flight.upstream], 1)
+    upstream_silent(&c.upstreams[flight.upstream])
     if flight.tries < SAME_UPSTREAM and policy_well(c, flight):
         next_upstream = flight.upstream
     else:

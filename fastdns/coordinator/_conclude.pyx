@@ -3,9 +3,11 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastdns._cache cimport silence_mark
 from fastdns._proto cimport EDE_OTHER, FAILURE_TTL_MIN, FLAG_RCODE, REFUSED
 from fastdns._response cimport RESPONSE_FAILURE, RESPONSE_OK, parse_response
 from fastdns._shm cimport (
+    FD_EDE_NONE,
     FD_ENTRY_CHANGED,
     FD_ENTRY_FAILURE,
     FD_ERROR_BUSY,
@@ -35,7 +37,7 @@ from fastdns._stats cimport (
 )
 from fastdns.coordinator._deaths cimport suspect_cleared
 from fastdns.coordinator._delivery cimport deliver_answer, deliver_failure
-from fastdns.coordinator._health cimport health_failed
+from fastdns.coordinator._health cimport health_await, health_failed, health_just_back
 from fastdns.coordinator._inflight cimport attempt_remove, child_leave, flight_qname, inflight_remove
 from fastdns.coordinator._judge cimport (
     JUDGE_STORE,
@@ -51,7 +53,6 @@ from fastdns.coordinator._judge cimport (
 )
 from fastdns.coordinator._names cimport name_listed
 from fastdns.coordinator._prefer cimport prefer_order
-from fastdns.coordinator._recheck cimport recheck_begin
 from fastdns.coordinator._report cimport report_concurrent, report_failure
 from fastdns.coordinator._rewrite cimport rewrite_response
 from fastdns.coordinator._rotation cimport rotate_find
@@ -92,10 +93,38 @@ cdef inline bint unasked(const flight_t *flight) noexcept nogil:
     return flight.state & FLIGHT_AHEAD and flight.waiting == 0 and flight.parents == NONE
 
 
+cdef inline bint silence(uint8_t kind) noexcept nogil:
+    return kind == FD_ERROR_TIMEOUT or kind == FD_ERROR_REFUSED or kind == FD_ERROR_NO_UPSTREAM
+
+
+cdef inline bint others_left(const flight_t *flight) noexcept nogil:
+    # `max_connect_attempts` may leave upstreams that were not asked, and whose failure it is not.
+    return (flight.forward != NULL and flight.forward.max_attempts
+            and flight.forward.max_attempts < flight.forward.upstream_count)
+
+
+cdef void keep_failure(coordinator_t *c, flight_t *flight, const fd_entry_t *stored, judge_rc verdict,
+                       uint16_t ede, uint8_t kind) noexcept nogil:
+    # Where something can still be given nobody asks again for a while. Else the failure is remembered as
+    # an upstream's SERVFAIL is, so that the next client costs no flight of its own; RFC 9520 s3.2. What is
+    # kept of silence ends with it. Our own overload says nothing about the name.
+    cdef uint32_t longest_s = 0xffffffff
+    if kind == FD_ERROR_BUSY:
+        return
+    if silence(kind):
+        health_await(c, flight)
+        c.entry.stale_mark = silence_mark(&c.store.cache, ede)
+        if health_just_back(c):
+            longest_s = FAILURE_TTL_MIN
+    if stored == NULL and verdict == JUDGE_STORE and not others_left(flight):
+        c.entry.ttl_s = min(c.entry.ttl_s, longest_s)
+        store_put(c.store, c.entry, c.now_ms)
+    elif stored != NULL and not flight.question.flags & FD_Q_ALONE:
+        stored_hold(c, min(<uint64_t>flight.block.recheck_ms, <uint64_t>longest_s * 1000))
+
+
 cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noexcept nogil:
-    # Where something can still be given, those who wait get that, and nobody asks again for a while.
-    # Else the failure is remembered as an upstream's SERVFAIL is, so that the next client costs no flight
-    # of its own; RFC 9520 s3.2. Our own overload says nothing about the name.
+    # Where something can still be given, those who wait get that.
     cdef flight_t *flight = &c.flights[index]
     cdef bint waits = flight.waiting != 0 or flight.parents != NONE
     cdef const fd_entry_t *stored
@@ -113,16 +142,11 @@ cdef void fail(coordinator_t *c, uint32_t index, uint16_t ede, uint8_t kind) noe
     stored = stored_usable(c)
     if kind and waits and flight.plugin != FD_PLUGIN_LOOP:
         report_failure(c, flight, kind)
-    if kind == FD_ERROR_TIMEOUT or kind == FD_ERROR_REFUSED or kind == FD_ERROR_NO_UPSTREAM:
-        recheck_begin(c, flight)
     if stored == NULL:
-        if verdict == JUDGE_STORE and kind != FD_ERROR_BUSY:
-            store_put(c.store, c.entry, c.now_ms)
         deliver_failure(c, index, ede)
     else:
         deliver_answer(c, index, stored)
-        if kind != FD_ERROR_BUSY and not flight.question.flags & FD_Q_ALONE:
-            stored_hold(c, flight.block.recheck_ms)
+    keep_failure(c, flight, stored, verdict, ede, kind)
     end(c, index, stored)
 
 
@@ -210,6 +234,9 @@ cdef void keep(coordinator_t *c, uint32_t index, judge_rc verdict) noexcept nogi
     if entry.kind == FD_ENTRY_FAILURE and unasked(flight):
         end(c, index, NULL)
         return
+    if worse and health_await(c, flight):
+        # Those that are silent might have answered it.
+        c.entry.stale_mark = silence_mark(&c.store.cache, FD_EDE_NONE)
     if verdict != JUDGE_STORE:
         bump(c.counters, FD_C_not_stored, 1)
     elif store_put(c.store, c.entry, c.now_ms) == STORE_KEPT_BETTER:   # counts what it does

@@ -16,7 +16,7 @@ cdef void exchange_silence(coordinator_t *c, uint32_t flight) noexcept nogil
 cdef void exchange_resume(coordinator_t *c, uint32_t flight) noexcept nogil
 cdef void exchange_made(coordinator_t *c, uint32_t flight) noexcept nogil
 
-# Put the questions of our own that are due: what finds out about loops (_probe) and about the return of
-# silent upstreams (_recheck), for ancestors of names that don't exist (_cut), and for names in use that
+# Put the questions of our own that are due: what finds out about loops (_probe) and whether silent
+# upstreams are there again (_health), for ancestors of names that don't exist (_cut), and for names in use that
 # are about to expire (_ahead).
 cdef void exchange_own(coordinator_t *c) noexcept nogil

@@ -39,7 +39,7 @@ from fastdns.coordinator._channels cimport channel_is_tcp, channel_upstream
 from fastdns.coordinator._conclude cimport conclude, conclude_made
 from fastdns.coordinator._cut cimport cut_learn, cut_next
 from fastdns.coordinator._hand cimport hand_clear
-from fastdns.coordinator._health cimport health_next, health_passed
+from fastdns.coordinator._health cimport health_answered, health_next, health_passed
 from fastdns.coordinator._inflight cimport (
     attempt_find,
     attempt_remove,
@@ -51,7 +51,6 @@ from fastdns.coordinator._inflight cimport (
 )
 from fastdns.coordinator._policy cimport policy_next
 from fastdns.coordinator._probe cimport probe_next
-from fastdns.coordinator._recheck cimport recheck_next
 from fastdns.coordinator._report cimport count_exchange
 from fastdns.coordinator._state cimport (
     FLIGHT_CHECK,
@@ -66,7 +65,7 @@ from fastdns.coordinator._state cimport (
     upstream_t,
 )
 from fastdns.coordinator._timers cimport timers_clear
-from fastdns.coordinator._upstream cimport rtt_checked, rtt_measured, upstream_answered
+from fastdns.coordinator._upstream cimport rtt_checked, rtt_measured
 
 cdef extern from "_crash.h" nogil:
     void fd_debug_crash(const char *label, const uint8_t *qname, uint32_t qname_len) noexcept
@@ -132,6 +131,7 @@ cdef void checked(coordinator_t *c, uint32_t index, uint32_t attempt) noexcept n
     # Whatever it says, somebody is there. It is none of the clients' exchanges, and not counted among them.
     cdef uint32_t channel = c.attempts[attempt].channel
     cdef upstream_t *upstream = &c.upstreams[channel_upstream(channel)]
+    health_answered(c, channel_upstream(channel))
     rtt_checked(&upstream.tcp if channel_is_tcp(channel) else &upstream.udp,
                 <uint32_t>c.now_us - c.attempts[attempt].sent_us)
     health_passed(c, index)
@@ -146,7 +146,7 @@ cdef void answered(coordinator_t *c, uint32_t index, uint32_t attempt, const uin
     cdef uint32_t upstream = channel_upstream(channel)
     cdef bint tcp = channel_is_tcp(channel)
     cdef uint32_t time_us = <uint32_t>c.now_us - c.attempts[attempt].sent_us
-    upstream_answered(&c.upstreams[upstream])
+    health_answered(c, upstream)
     count_exchange(c, upstream, time_us, get_u16(msg + 2) & FLAG_RCODE if cut else c.response.rcode)
     rtt_measured(&c.upstreams[upstream].tcp if tcp else &c.upstreams[upstream].udp, time_us,
                  flight.state & FLIGHT_LATE and upstream == flight.upstream)
@@ -306,10 +306,6 @@ cdef void exchange_own(coordinator_t *c) noexcept nogil:
     while index != NONE:         # of each upstream at most one
         ask_own(c, index)
         index = health_next(c)
-    index = recheck_next(c)
-    while index != NONE:         # each upstream of a silent forward is due once a round
-        ask_own(c, index)
-        index = recheck_next(c)
     index = cut_next(c)
     while index != NONE:         # a look asks for each ancestor once
         walk_own(c, index)

@@ -24,7 +24,7 @@ from fastdns.coordinator._state cimport (
 )
 from fastdns.coordinator._tcp cimport tcp_flush, tcp_stands
 from fastdns.coordinator._udp cimport udp_flush, udp_retire
-from fastdns.coordinator._upstream cimport SILENCES, upstream_silent
+from fastdns.coordinator._upstream cimport upstream_gone
 
 
 cdef enum:
@@ -77,7 +77,7 @@ cdef void channel_failed(coordinator_t *c, uint32_t channel) noexcept nogil:
     if not channel_is_tcp(channel):
         udp_retire(c, channel)
     if blamed and kind == CHANNEL_REFUSED:
-        upstream_silent(&c.upstreams[upstream], SILENCES)
+        upstream_gone(&c.upstreams[upstream])
     for i in range(count):
         c.flights[c.orphans[i]].state &= ~<uint16_t>FLIGHT_ORPHAN
         if c.flights[c.orphans[i]].state & FLIGHT_USED:

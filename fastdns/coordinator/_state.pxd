@@ -57,7 +57,6 @@ cdef enum:
     TCP_PART_ROOM = 65 * 1024    # the largest message and its prefix
     WORKERS = 16                 # FD_MAX_WORKERS
     NOBODY = 0xff                # in place of a worker: a refresh, for the cache alone
-    RECHECKS = 32                # forwards whose upstreams are all silent
     UPSTREAMS = 32               # FD_MAX_UPSTREAMS
     LOOKS = 32                   # looks for ancestors that don't exist, at once
 
@@ -176,14 +175,6 @@ ctypedef struct look_t:          # for the ancestor of a name that does not exis
     uint16_t asked               # the last ancestor that was asked for, NONE: none yet
     uint8_t qname[256]
 
-ctypedef struct recheck_t:       # a `forward` whose upstreams are all silent (_recheck.pyx)
-    const fd_forward_t *forward  # NULL: free
-    const fd_block_t *block
-    uint64_t due_ms
-    uint16_t zone
-    uint8_t turn                 # which of its upstreams is next
-    uint8_t rounds               # begun, as far as they are counted
-
 ctypedef struct channel_t:       # a UDP socket, or a TCP connection
     int fd                       # -1: closed
     uint16_t attempts            # newest first, by attempt_t.channel_next
@@ -230,7 +221,8 @@ ctypedef struct rtt_t:           # an estimate of round-trip times; RFC 6298 s2
 ctypedef struct check_t:         # of an upstream that failed (_health.pyx)
     uint64_t due_ms
     fd_forward_t forward         # of that upstream alone
-    const fd_forward_t *options  # of the forward whose question failed
+    const fd_forward_t *options  # of the forward whose question failed; NULL: it was never checked
+    uint64_t since_ms            # when the first check since its last answer was asked; 0: none was
     uint16_t zone                # of that question
     uint8_t state
     uint32_t fails               # in a row
@@ -240,7 +232,7 @@ ctypedef struct upstream_t:
     rtt_t udp
     rtt_t tcp                    # behind earlier questions of the connection, too: it says what is slow
     uint64_t owes_ms             # when the first question since its last answer was put to it; 0: none was
-    uint32_t silences            # in a row, without an answer in between
+    uint32_t silences            # in a row, without an answer in between; GONE: nobody is there
     uint64_t probe_ms            # when one more question may be put to it though it is silent
     check_t check
     int error                    # the kernel's last word on it
@@ -323,14 +315,13 @@ ctypedef struct coordinator_t:
     uint32_t ahead_slot
     uint64_t ahead_due_ms
     uint64_t probe_due_ms        # the next that is due
-    uint32_t recheck_count
-    uint64_t recheck_look_ms     # not before
-    recheck_t rechecks[RECHECKS]
     upstream_t upstreams[UPSTREAMS]
     choice_t *choices            # of each forward, by its number
     uint32_t checking            # bit i: upstream i is being checked
     uint64_t check_due_ms        # the next check that is due
     uint32_t checks_asked        # of the flights; nobody waits for these
+    uint32_t awaited             # bit i: stale marks, or failures, end when silent upstream i is back
+    uint64_t back_ms             # when one came back last
     channel_t *channels
     udp_rx_t *udp_rx
     connection_t *connections    # TCP_CONNECTIONS of each upstream

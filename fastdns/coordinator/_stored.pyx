@@ -4,6 +4,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from fastdns._cache cimport silence_over
 from fastdns._shm cimport (
     FD_ENTRY_FAILURE,
     FD_ENTRY_QNAME_OFF,
@@ -47,7 +48,7 @@ cdef const fd_entry_t *find_stored(coordinator_t *c, const question_t *question,
     write_key(c, question, qname, zone)
     entry = store_find(c.store, c.entry)
     if (entry == NULL or c.now_ms + left_ms >= entry.stored_ms + <uint64_t>entry.ttl_s * 1000
-            or not still_holds(c, entry, zone)):
+            or silence_over(&c.store.cache, entry) or not still_holds(c, entry, zone)):
         return NULL
     return entry
 

@@ -9,7 +9,8 @@ cdef enum:
     WAIT_FIRST_MS = 200
     # Between two attempts; RFC 6298 s2.5 has a minute. An upstream that is back is to be found within 1 s.
     WAIT_MAX_MS = 900
-    SILENCES = 4                 # in a row make an upstream a silent one
+    SILENCES = 4                 # in a row make an upstream a silent one;
+    GONE = 5                     # more than that: the kernel said that nobody is there
     LATE_SHARE = 20              # one answer of so many is a late one: late_us is the 95th percentile
     LATE_STEPS = 8               # late_us moves by an 8th of srtt at most
     PROBE_MS = 1000              # between two questions to a silent upstream
@@ -51,8 +52,11 @@ cdef void upstream_answered(upstream_t *upstream) noexcept nogil
 # What a predecessor had learned: `wait_ms` as it had it, 0 for nothing.
 cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogil
 
-# Silence where an answer should have been; or nobody there, which is as good as SILENCES of them.
-cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil
+# Silence where an answer should have been.
+cdef void upstream_silent(upstream_t *upstream) noexcept nogil
+
+# Nobody is there: port unreachable, connection refused, no route.
+cdef void upstream_gone(upstream_t *upstream) noexcept nogil
 
 # A socket of `kind` (SOCK_DGRAM, SOCK_STREAM), connected, or (TCP) about to be: an event will tell. ASK_LATER
 # where the kernel has none, or no port, to give now; ASK_NOWHERE where no way leads there, and upstream.error

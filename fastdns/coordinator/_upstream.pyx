@@ -83,6 +83,7 @@ cdef void upstream_asked(upstream_t *upstream, uint64_t now_ms) noexcept nogil:
 cdef void upstream_answered(upstream_t *upstream) noexcept nogil:
     upstream.silences = 0
     upstream.check.fails = 0
+    upstream.check.since_ms = 0
     upstream.owes_ms = 0
 
 
@@ -92,8 +93,13 @@ cdef void upstream_inherit(upstream_t *upstream, uint32_t wait_ms) noexcept nogi
         rtt_measured(&upstream.udp, min(wait_ms, <uint32_t>WAIT_MAX_MS) * 1000 // 3, False)
 
 
-cdef void upstream_silent(upstream_t *upstream, uint32_t silences) noexcept nogil:
-    upstream.silences = min(upstream.silences + silences, <uint32_t>SILENCES)
+cdef void upstream_silent(upstream_t *upstream) noexcept nogil:
+    if upstream.silences < SILENCES:
+        upstream.silences += 1
+
+
+cdef void upstream_gone(upstream_t *upstream) noexcept nogil:
+    upstream.silences = GONE
 
 
 # --- sockets ---

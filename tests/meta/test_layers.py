@@ -92,7 +92,7 @@ ORDER: Final[dict[str, list[str]]] = {
         "_net", "_random", "_timers", "_space", "_shard", "_store", "_hand", "_queue", "_state", "_channels",
         "_deaths", "_delivery", "_inflight", "_report", "_upstream", "_health", "_rotation", "_prefer",
         "_labels", "_names", "_rewrite", "_hosts", "_slow", "_table", "_sweep", "_judge", "_stored",
-        "_recheck", "_conclude", "_query", "_policy", "_tls", "_connection", "_tcp", "_udp",
+        "_conclude", "_query", "_policy", "_tls", "_connection", "_tcp", "_udp",
         "_probe", "_cut", "_ahead", "_ask", "_exchange", "_settle", "_take", "_resume", "_loop",
         "_coordinator",
     ],

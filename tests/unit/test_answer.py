@@ -26,7 +26,7 @@ from tests.wiretools import (
 )
 
 AA, TC, RD, RA, AD, CD, QR = 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010, 0x8000
-NXDOMAIN_ENTRY = 3
+NXDOMAIN_ENTRY, FAILURE_ENTRY = 3, 4
 NO_EDE = 0xFFFF
 NAME = labels(b"www", b"example", b"com")
 POINTER = b"\xc0\x0c"
@@ -173,6 +173,13 @@ class TestTtl:
             wire.compose(one_a(kind=NXDOMAIN_ENTRY, msg_flags=3), query(edns=opt()), 512, 40_000)
         )
         assert [o.code for o in reply.options if isinstance(o, dns.edns.EDEOption)] == [19]
+
+    @pytest.mark.parametrize(("mark", "codes"), [(7 << 48 | 22, [22]), (7 << 48 | NO_EDE, []), (0, [])])
+    def test_a_failure_of_silence_says_so_while_it_is_kept(self, mark: int, codes: list[int]) -> None:
+        failure = wire.Entry(b"", [], (0, 0, 0), kind=FAILURE_ENTRY, msg_flags=2, ttl_s=5, stale_mark=mark)
+        reply = dns.message.from_wire(wire.compose(failure, query(edns=opt()), 512, 4_000))
+        assert reply.rcode() == dns.rcode.SERVFAIL
+        assert [o.code for o in reply.options if isinstance(o, dns.edns.EDEOption)] == codes
 
     def test_lifetime_0_handed_on_is_not_stale(self) -> None:
         zero = wire.Entry(record(POINTER, 1, b"abcd", ttl=0), [6], (1, 0, 0), ttl_s=0)

@@ -277,6 +277,20 @@ def test_age(
     assert reader.lookup(entry.pack(), NOW + age_ms)[0] == outcome
 
 
+@pytest.mark.parametrize(("stale_mark", "outcome"), [(22, "miss"), (0, "hit"), (1 << 48 | 22, "hit")])
+def test_a_failure_of_silence_is_over_with_its_epoch(
+    store: raw.Store, reader: raw.Cache, stale_mark: int, outcome: str
+) -> None:
+    """And no other: an upstream's failure has no mark, an answer's mark says nothing while it is fresh."""
+    failure = Entry(kind=FAILURE, records=b"", ttl_off=(), ancount=0, stored_ms=NOW, stale_mark=stale_mark)
+    answer = Entry(qname=labels(b"b"), key_hash=7, stored_ms=NOW, stale_mark=stale_mark)
+    for entry in (failure, answer):
+        assert store.put(entry.pack(), NOW) == "ok"
+    store.void_holds()
+    assert reader.lookup(failure.pack(), NOW + 1000)[0] == outcome
+    assert reader.lookup(answer.pack(), NOW + 1000)[0] == "hit"
+
+
 def test_ten_of_one_tag_in_one_bucket(store: raw.Store, reader: raw.Cache) -> None:
     """Tags tell nothing here; the keys do."""
     entries = [

@@ -12,9 +12,12 @@ import pytest
 from fastdns import _segments
 from fastdns._testing.cache import Cache
 from fastdns._testing.worker import fill_cache, zone_fingerprint
+from fastdns.control import model
 from tests.cachetools import PREFERRED
 from tests.coordtools import (
     ANSWER,
+    EDE_NETWORK_ERROR,
+    EDE_NO_REACHABLE_AUTHORITY,
     FAILURE,
     NXDOMAIN,
     POSITIVE,
@@ -25,7 +28,6 @@ from tests.coordtools import (
     World,
     address,
     closed_port,
-    records,
     reply,
     silence,
     take_apart,
@@ -45,7 +47,8 @@ def world(
     *upstreams: Upstream | int, names: tuple[str, ...] = (NAME,), **settings: object
 ) -> Iterator[World]:
     """A coordinator that finds an expired answer for each of the names."""
-    ports = [(up if isinstance(up, int) else up.port, 0) for up in upstreams]
+    tcp = settings.pop("tcp", 0)
+    ports = [(up if isinstance(up, int) else up.port, tcp) for up in upstreams]
     workers = settings.pop("workers", 2)
     with contextlib.ExitStack() as stack:
         w = World(ports, settings, workers=workers)  # type: ignore[arg-type]
@@ -226,7 +229,6 @@ def test_recheck_0_holds_nothing() -> None:
     with Upstream(silence) as up, world(up, question_deadline_ms=NO_TIME, recheck_ms=0) as w:
         w.put(NAME)
         assert look(w, take_old(w))[0] == "stale"
-        assert w.count("rechecks") == 0
 
 
 def test_our_own_overload_is_not_kept() -> None:
@@ -247,69 +249,182 @@ def test_our_own_overload_is_not_kept() -> None:
 
 
 class Switched(Upstream):
-    """An upstream that is off until it is switched on."""
+    """An upstream that is off until it is switched on, and never answers for one of the names."""
 
-    def __init__(self) -> None:
-        self.on = False
+    def __init__(self, never: str = "", *, on: bool = False) -> None:
+        self.never = never
+        self.on = on
         super().__init__(self.act)
 
     def act(self, asked: Asked) -> Reply:
-        return address(asked) if self.on else None
+        return address(asked) if self.on and asked.qname != self.never else None
 
 
-def test_the_return_of_an_upstream_ends_all_holds() -> None:
-    """It is asked for the root's NS twice a second, and nobody has to ask for anything."""
-    with Switched() as up, world(up, question_deadline_ms=NO_TIME) as w:
+def checks(up: Upstream) -> int:
+    return sum(asked.query.question[0].to_text() == ". IN NS" for asked in up.asked)
+
+
+def wait_for_the_end(w: World, entry: Answer) -> None:
+    """The upstream is back: within 1 s nobody is given the stale answer at once any more."""
+    began = time.monotonic()
+    w.wait(lambda: look(w, entry)[0] == "stale", "the end of the hold", 3.0)
+    assert time.monotonic() - began < 1.0
+    assert w.count("upstreams_back") == 1
+
+
+@pytest.mark.parametrize("tcp", [0, 1])
+@pytest.mark.parametrize("health_check_ms", [500, 30_000])
+def test_the_return_of_an_upstream_ends_all_holds(tcp: int, health_check_ms: int) -> None:
+    """Nobody has to ask for anything: it is checked twice a second, however seldom the text says."""
+    with (
+        Switched() as up,
+        world(up, question_deadline_ms=NO_TIME, max_fails=2, health_check_ms=health_check_ms, tcp=tcp) as w,
+    ):
         w.put(NAME)
         entry = take_old(w)
-        w.wait(lambda: w.count("rechecks") >= 3, "questions to a silent upstream")
-        assert {asked.query.question[0].to_text() for asked in up.asked[-1:]} == {". IN NS"}
+        w.wait(lambda: checks(up) >= 4, "checks of a silent upstream")
         assert look(w, entry)[0] == "stale now"
-        began = time.monotonic()
         up.on = True
-        w.wait(lambda: look(w, entry)[0] == "stale", "the end of the hold", 3.0)
-        assert time.monotonic() - began < 1.0
-        assert w.count("upstreams_back") == 1
+        wait_for_the_end(w, entry)
         assert addresses(w.ask(NAME)) == [NEW]
-        rechecks = w.count("rechecks")
+        asked = checks(up)
         time.sleep(0.7)
-        assert w.count("rechecks") == rechecks
+        assert checks(up) == asked
 
 
 def test_nobody_at_the_address_is_found_out_as_well() -> None:
     port = closed_port()
-    with world(port, question_deadline_ms=NO_TIME) as w:
+    with world(port, question_deadline_ms=NO_TIME, max_fails=2) as w:
         w.put(NAME)
         entry = take_old(w)
-        w.wait(lambda: w.count("rechecks") >= 3, "questions to a dead upstream")
+        time.sleep(0.7)
+        assert look(w, entry)[0] == "stale now"
         with Upstream(port=port):
-            w.wait(lambda: look(w, entry)[0] == "stale", "the end of the hold", 3.0)
+            wait_for_the_end(w, entry)
+
+
+def test_an_outage_of_a_moment_ends_them_too() -> None:
+    """The kernel said that nobody is there: no check has to fail before that is believed."""
+    port = closed_port()
+    with world(port, question_deadline_ms=NO_TIME, max_fails=2, health_check_ms=30_000) as w:
+        w.put(NAME)
+        entry = take_old(w)
+        with Upstream(port=port):
+            wait_for_the_end(w, entry)
 
 
 def test_one_of_several_upstreams_is_enough() -> None:
-    with Switched() as up, world(closed_port(), up, question_deadline_ms=NO_TIME) as w:
+    with Switched() as up, world(closed_port(), up, question_deadline_ms=NO_TIME, max_fails=2) as w:
         w.put(NAME)
         entry = take_old(w)
-        w.wait(lambda: w.count("rechecks") >= 6, "questions to silent upstreams")
+        w.wait(lambda: checks(up) >= 3, "checks of a silent upstream")
         up.on = True
-        w.wait(lambda: look(w, entry)[0] == "stale", "the end of the hold", 3.0)
+        wait_for_the_end(w, entry)
 
 
 def test_a_name_that_leads_a_resolver_nowhere_stays_held() -> None:
-    """The upstream answers everything else: it was never away."""
-
-    def play(asked: Asked) -> Reply:
-        if asked.qname == NAME:
-            return None
-        return reply(asked, records(asked.qname, 60, "NS", "ns.example."))
-
-    with Upstream(play) as up, world(up, question_deadline_ms=NO_TIME) as w:
+    """The upstream answers its first check: it was never away."""
+    with Switched(NAME, on=True) as up, world(up, question_deadline_ms=NO_TIME, max_fails=2) as w:
         w.put(NAME)
         entry = take_old(w)
-        w.wait(lambda: w.count("upstream_answers") == 1, "an answer for the root")
+        w.wait(lambda: checks(up) == 1, "a check")
         time.sleep(1.2)
+        assert addresses(w.ask("other.example.")) == [NEW]
         assert look(w, entry)[0] == "stale now"
-        assert (w.count("rechecks"), w.count("upstreams_back")) == (1, 0)
+        assert (checks(up), w.count("upstreams_back")) == (1, 0)
+
+
+def test_without_checks_any_answer_ends_holds() -> None:
+    """max_fails 0: silent is who was so four times in a row."""
+    with Switched() as up, world(up, question_deadline_ms=LONG, max_fails=0) as w:
+        w.put(NAME)
+        entry = take_old(w)
+        up.on = True
+        time.sleep(0.7)
+        assert look(w, entry)[0] == "stale now"
+        assert addresses(w.ask("other.example.")) == [NEW]
+        wait_for_the_end(w, entry)
+        assert checks(up) == 0
+
+
+def test_what_fails_right_after_the_return_is_not_held_for_long() -> None:
+    """It may have been asked in the outage only."""
+    with Switched(NAME) as up, world(up, question_deadline_ms=1500, max_fails=2) as w:
+        w.put("other.example.")
+        time.sleep(1.0)
+        w.put(NAME)
+        assert w.take().kind == FAILURE
+        up.on = True
+        w.wait(lambda: w.count("upstreams_back") == 1, "the upstream's return")
+        outcome, held_ms = look(w, take_old(w))
+        assert (outcome, 0 < held_ms <= 1000) == ("stale now", True)
+
+
+# ------------------------------------------------------------------ failures that are kept ----
+
+
+def test_a_failure_of_silence_ends_with_it() -> None:
+    """And carries its EDE while it is kept (RFC 8914); what an upstream said itself stays for its 5 s."""
+
+    def play(asked: Asked) -> Reply:
+        if asked.qname == "broken.example.":
+            return reply(asked, rcode=dns.rcode.SERVFAIL)
+        return address(asked) if on else None
+
+    on = False
+    with Upstream(play) as up, world(up, question_deadline_ms=NO_TIME, max_fails=2) as w:
+        assert w.ask_failing("lost.example.") == EDE_NO_REACHABLE_AUTHORITY
+        kept = w.ask("lost.example.")
+        assert (kept.rcode, kept.stale_mark & 0xFFFF) == (dns.rcode.SERVFAIL, EDE_NO_REACHABLE_AUTHORITY)
+        w.wait(lambda: checks(up) >= 2, "checks of a silent upstream")
+        on = True
+        w.wait(lambda: w.count("upstreams_back") == 1, "the upstream's return", 1.0)
+        assert w.ask("broken.example.").rcode == dns.rcode.SERVFAIL
+        assert addresses(w.ask("lost.example.")) == [NEW]
+        asked = len(up.asked)
+        assert w.ask("broken.example.").rcode == dns.rcode.SERVFAIL
+        assert len(up.asked) == asked
+
+
+def test_a_failure_holds_until_another_upstream_is_back() -> None:
+    """RFC 9520 s3.2: it is that of those who were asked. One that was silent may answer the name."""
+    with (
+        Switched() as silent,
+        Upstream(lambda asked: reply(asked, rcode=dns.rcode.SERVFAIL)) as broken,
+        world(silent, broken, max_fails=2) as w,
+    ):
+        assert w.ask("lost.example.").rcode == dns.rcode.SERVFAIL
+        asked = len(broken.asked)
+        assert w.ask("lost.example.").rcode == dns.rcode.SERVFAIL
+        assert len(broken.asked) == asked
+        silent.on = True
+        w.wait(lambda: w.count("upstreams_back") == 1, "the upstream's return")
+        assert addresses(w.ask("lost.example.")) == [NEW]
+
+
+def test_no_failure_is_kept_where_another_upstream_answers() -> None:
+    with (
+        Upstream(lambda asked: reply(asked, rcode=dns.rcode.SERVFAIL)) as broken,
+        Upstream() as good,
+        world(closed_port(), broken, good) as w,
+    ):
+        assert addresses(w.ask("lost.example.")) == [NEW]
+        assert addresses(w.ask("lost.example.")) == [NEW]
+        assert (len(good.asked), w.count("stores"), w.count("found_stored")) == (1, 1, 1)
+
+
+def test_a_block_s_failure_is_not_another_s() -> None:
+    """Two groups of listeners, and two blocks, for one name: each keeps its own."""
+
+    def make(upstreams: tuple[model.Upstream, ...]) -> model.Config:
+        blocks = tuple(model.Block(text=str(i), steps=(model.Forward((i,), max_fails=0),)) for i in (0, 1))
+        zones = tuple(model.Zone(".", group, group) for group in (0, 1))
+        return model.Config((), upstreams, zones, blocks, worker_count=2)
+
+    with Upstream() as good, World([(closed_port(), 0), (good.port, 0)], make=make) as w:
+        assert w.ask_failing(NAME, group=0) == EDE_NETWORK_ERROR
+        assert addresses(w.ask(NAME, group=1)) == [NEW]
+        assert w.ask(NAME, group=0).rcode == dns.rcode.SERVFAIL
 
 
 def test_a_successor_begins_anew() -> None:
