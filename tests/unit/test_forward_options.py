@@ -158,6 +158,7 @@ def test_max_connect_attempts_bounds_those_who_may_fail() -> None:
         assert w.ask_failing("www.example.") == EDE_NO_REACHABLE_AUTHORITY
         assert 0.28 < time.monotonic() - began < 1.5  # two questions, and once more as long for a late answer
         assert second.asked == []
+        assert w.count("stores") == 0  # it is not the other one's failure
 
 
 # -------------------------------------------------------------------------- health checks ----
