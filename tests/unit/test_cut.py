@@ -77,17 +77,18 @@ def test_what_lies_below_a_name_that_does_not_exist_is_not_asked() -> None:
 
 def test_an_underscored_ancestor_says_nothing() -> None:
     """CoreDNS answers _http._tcp.web and denies _tcp.web, which it takes for an endpoint's name."""
-    port = f"_http._tcp.{SERVICE}"
-    says = cluster(SERVICE, port)
+    name = f"web.{CLUSTER}"  # near enough to the zone for its ancestors to count
+    port = f"_http._tcp.{name}"
+    says = cluster(name, port)
 
     def play(asked: Asked) -> Reply:
-        if asked.qname == f"_tcp.{SERVICE}":
-            return cluster(SERVICE)(asked)
+        if asked.qname == f"_tcp.{name}":
+            return cluster(name)(asked)
         return says(asked)
 
     with Upstream(play) as up, served(up) as w:
-        assert w.ask(f"_tcp.{SERVICE}").message().rcode() == dns.rcode.NXDOMAIN
-        assert w.ask(f"_nothing._tcp.{SERVICE}", "SRV").message().rcode() == dns.rcode.NXDOMAIN
+        assert w.ask(f"_tcp.{name}").message().rcode() == dns.rcode.NXDOMAIN
+        assert w.ask(f"_nothing._tcp.{name}", "SRV").message().rcode() == dns.rcode.NXDOMAIN
         assert w.ask(port).message().answer
         assert w.count("cut_answers") == 0
 
